@@ -1,0 +1,1 @@
+"""Kept bytes: input pictures and results."""

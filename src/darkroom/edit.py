@@ -1,0 +1,86 @@
+"""An edit with nothing left open: what was asked for, after admission has settled every default.
+
+The ledger keeps it as JSON beside the job, so a queued or retried job replays to the same picture.
+"""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+
+class ImageFormat(StrEnum):
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+
+    @property
+    def content_type(self) -> str:
+        return f"image/{self.value}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureRef:
+    """Where an input picture is: in the blob store (`blob`, kept at admission) or at an address (`url`, fetched by the
+    worker). Exactly one of the two is set; `field` is the parameter it came in, for error messages."""
+
+    field: str
+    blob: str | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.blob is None) == (self.url is None):
+            raise ValueError(f"{self.field}: a picture has either a blob or a url")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """How the result is written. quality: 1–100, for JPEG and WebP. base64: also answer inline."""
+
+    format: ImageFormat
+    quality: int
+    base64: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit:
+    """What the engine is to make.
+
+    pictures: one to three, in the prompt's order. aspect_ratio: width and height, or None for the first picture's.
+    true_cfg_scale: guidance is on above 1 and with a negative prompt, which a single space already is.
+    """
+
+    prompt: str
+    negative_prompt: str | None
+    pictures: tuple[PictureRef, ...]
+    aspect_ratio: tuple[int, int] | None
+    seed: int
+    num_inference_steps: int
+    true_cfg_scale: float
+    output: Output
+
+    @property
+    def guided(self) -> bool:
+        """Whether each step takes two forward passes."""
+        return self.true_cfg_scale > 1 and self.negative_prompt is not None
+
+    @property
+    def work(self) -> float:
+        """Relative cost in transformer tokens × passes: the job's length for fair queueing."""
+        return float(self.num_inference_steps * (1 + self.guided) * (1 + len(self.pictures)))
+
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        """Inverse of `to_record`, also after a trip through JSON."""
+        output = record["output"]
+        return cls(
+            **{
+                **record,
+                "pictures": tuple(PictureRef(**picture) for picture in record["pictures"]),
+                "aspect_ratio": tuple(record["aspect_ratio"]) if record["aspect_ratio"] else None,
+                "output": Output(**{**output, "format": ImageFormat(output["format"])}),
+            }
+        )

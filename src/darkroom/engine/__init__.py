@@ -1,0 +1,1 @@
+"""The engine: the model's stages. The only package that imports torch."""

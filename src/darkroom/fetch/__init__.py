@@ -1,0 +1,1 @@
+"""The guarded fetcher: brings files from addresses that strangers chose."""

@@ -1,0 +1,170 @@
+"""What every ledger promises, whatever database is under it.
+
+1.  `accept` is one transaction: the idempotency row, the rate, the credits held, the job and its first event stand
+    together or not at all, and they are on disk when it returns.
+2.  A job ends COMPLETED or FAILED exactly once; its price is then charged or given back, in the same transaction.
+3.  Only the holder of the latest fence can change a running job: every other write raises `LeaseLost` and changes
+    nothing.
+4.  An attempt counts when it is claimed and at most `MAX_ATTEMPTS` are made; `give_back` takes its count away again.
+5.  Every transition of a job writes an event.
+6.  Times are the database's: no caller's clock decides about a lease.
+
+Methods block (a few milliseconds at most) and may be called from any thread.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from darkroom.edit import Edit
+from darkroom.job import Event, Failure, Job, Lease, Progress, Result, State
+
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """An API key. Only the SHA-256 of its secret is kept.
+
+    Always granted_micro = balance_micro + held_micro + spent_micro, none of them below zero.
+    rate_per_minute None: no limit. models None: all of them.
+    """
+
+    id: str
+    name: str
+    granted_micro: int
+    balance_micro: int
+    held_micro: int
+    spent_micro: int
+    rate_per_minute: int | None
+    models: tuple[str, ...] | None
+    created_at: float
+    revoked_at: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Idempotency:
+    """A client's own name for a request, and the SHA-256 of what it asked for under it."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """A job as admission hands it in. `id` is the request id, chosen by the caller."""
+
+    id: str
+    key_id: str
+    slug: str
+    edit: Edit
+    price_micro: int
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quota:
+    """A key's rate (GCRA). remaining: requests it could make now at once; reset_at: when that is the full limit again,
+    seconds since the epoch."""
+
+    limit: int
+    remaining: int
+    reset_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """balance_micro: what the key can still spend. replayed: `job` is an earlier one under this idempotency name."""
+
+    job: Job
+    balance_micro: int
+    quota: Quota | None
+    replayed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pulse:
+    """What a heartbeat learned. cancelled: jobs to stop; lost: jobs this worker no longer holds."""
+
+    cancelled: frozenset[str]
+    lost: frozenset[str]
+
+
+class Ledger(Protocol):
+    def create_key(
+        self,
+        *,
+        name: str,
+        digest: str,
+        granted_micro: int,
+        rate_per_minute: int | None = None,
+        models: Sequence[str] | None = None,
+    ) -> Key:
+        """Raises `BadSetting` if a live key has this name already."""
+
+    def keys(self) -> list[Key]:
+        """All keys, revoked ones too, oldest first."""
+
+    def find_key(self, digest: str) -> Key | None:
+        """The live key with this digest."""
+
+    def revoke_key(self, name: str) -> Key:
+        """Its accepted jobs still run. Raises `BadSetting` if there is no live key of this name."""
+
+    def accept(self, submission: Submission) -> Accepted:
+        """Hold the price and queue the job. The same idempotency name and digest give the first job back, free.
+
+        Raises `InvalidKey` (revoked meanwhile), `IdempotencyConflict`, `RateLimited`, `InsufficientCredits`.
+        """
+
+    def job(self, job_id: str) -> Job:
+        """Raises `UnknownRequest`, also for a job past its `expires_at`."""
+
+    def events(self, job_id: str) -> list[Event]: ...
+
+    def counts(self) -> Mapping[State, int]:
+        """How many jobs are in each state; every state is there."""
+
+    def claim(self, worker: str) -> tuple[Job, Lease] | None:
+        """Take the next queued job, fair between keys, for `lease_s` seconds; None if nothing waits."""
+
+    def heartbeat(self, worker: str, leases: Collection[Lease]) -> Pulse:
+        """Prolong the leases that are still this worker's."""
+
+    def progress(self, lease: Lease, progress: Progress) -> bool:
+        """Note where the job is; whether it is to be cancelled. Raises `LeaseLost`. Need not reach the disk."""
+
+    def complete(self, lease: Lease, result: Result) -> Job:
+        """End the job COMPLETED and charge it. Raises `LeaseLost`."""
+
+    def fail(self, lease: Lease, failure: Failure) -> Job:
+        """End the job FAILED and give its price back. Raises `LeaseLost`."""
+
+    def retry(self, lease: Lease, failure: Failure) -> Job:
+        """Queue the job again after a crash; after the last attempt end it FAILED with this. Raises `LeaseLost`."""
+
+    def give_back(self, lease: Lease) -> Job:
+        """Queue the job again; the attempt doesn't count. Raises `LeaseLost`."""
+
+    def cancel(self, job_id: str) -> Job:
+        """End a queued job FAILED at once (code `cancelled`); ask a running one's worker to stop; leave an ended one.
+
+        Raises `UnknownRequest`.
+        """
+
+    def release(self, worker: str, failure: Failure) -> list[Job]:
+        """`retry` every job this worker holds: it is known to be dead."""
+
+    def reap(self) -> list[Job]:
+        """`retry` every job whose lease has run out, with `WorkerLost`."""
+
+    def expired(self, limit: int = 100) -> list[str]:
+        """Ended jobs past their `expires_at`, oldest first: their files can be deleted, then `forget` them."""
+
+    def forget(self, job_ids: Collection[str]) -> None:
+        """Delete ended jobs with their events. A job that has not ended stays."""
+
+    def known(self, job_ids: Collection[str]) -> set[str]:
+        """Which of these the ledger has, expired or not: files of any other job are left-overs."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,131 @@
+"""The settings: one frozen tree, read once, from `DARKROOM_…` variables and a TOML file (variables win)."""
+
+import os
+from ipaddress import ip_network
+from pathlib import Path
+from tomllib import TOMLDecodeError
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from darkroom.errors import BadSetting
+
+PREFIX = "DARKROOM_"
+FILE_VARIABLE = PREFIX + "CONFIG"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    data: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("darkroom")),
+        description="Folder of the ledger, the kept pictures and the results.",
+    )
+    checkpoint: str | None = Field(
+        default=None,
+        description="The model: a folder in diffusers' layout, or a Hugging Face id such as Qwen/Qwen-Image-Edit-2509.",
+    )
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        default="auto",
+        description="What the engine computes in; auto: bfloat16 where the device is fast at it, else float32.",
+    )
+    device: str = Field(default="auto", description="Where the engine computes: auto, cpu, cuda or cuda:N.")
+    host: str = Field(default="127.0.0.1", description="Address the server listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the server listens on; 0 picks a free one.")
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]+[^?#]*$",
+        description="Address clients reach the server under, for links in answers; unset: the request's own host.",
+    )
+    retention_s: float = Field(
+        default=3600, gt=0, description="Seconds a request, its inputs and its result are kept after it has ended."
+    )
+    fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Comma list of host:port or CIDR that pictures may be fetched from although not public.",
+    )
+    max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Largest request body taken.")
+    max_picture_bytes: int = Field(default=32 * 2**20, gt=0, description="Largest input picture taken, as a file.")
+    max_picture_px: int = Field(default=64_000_000, gt=0, description="Most pixels an input picture may have.")
+    min_free_bytes: int = Field(
+        default=256 * 2**20, ge=0, description="Free disk under `data` below which no job is accepted (503)."
+    )
+    lease_s: float = Field(default=30, gt=0, description="Seconds a worker holds a job without a sign of life.")
+    step_deadline_s: float = Field(
+        default=300,
+        gt=0,
+        description="Seconds a running job may go without finishing a stage or step; then its worker is replaced.",
+    )
+    setup_deadline_s: float = Field(default=1800, gt=0, description="Seconds a worker may take to load the model.")
+    drain_s: float = Field(
+        default=30,
+        ge=0,
+        description="Seconds a running job may still take when the service stops; then it goes back to the queue.",
+    )
+    v1_wait_s: float = Field(
+        default=600, gt=0, description="Seconds a v1 call waits for its picture; then 504, and the job goes on."
+    )
+    log_format: Literal["console", "json"] = Field(default="console", description="How log lines are written.")
+
+    @field_validator("fetch_allow", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _allow(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            host, colon, port = entry.rpartition(":")
+            if not (colon and host and port.isdigit()):
+                ip_network(entry)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is the library's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """The settings as `overrides` (a command's flags; None: not given), the environment and the TOML file have them.
+
+    The file is the one `DARKROOM_CONFIG` names, else darkroom.toml in the working folder if there is one. Raises
+    `BadSetting` that names each bad key with its value.
+    """
+    named = os.environ.get(FILE_VARIABLE)
+    if named and not Path(named).is_file():
+        raise BadSetting(f"{FILE_VARIABLE} = {named!r}: there is no such file")
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE_VARIABLE}
+    if unknown := sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known):
+        raise BadSetting(f"unknown setting {', '.join(unknown)} (`darkroom settings` lists them all)")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=named or "darkroom.toml")
+
+    try:
+        return FromFile(**{name: value for name, value in overrides.items() if value is not None})
+    except TOMLDecodeError as error:
+        raise BadSetting(f"{named or 'darkroom.toml'} is not TOML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{PREFIX}{str(e['loc'][0]).upper()} = {e['input']!r}: {e['msg'][:1].lower()}{e['msg'][1:]}"
+            for e in error.errors()
+        )
+        raise BadSetting(f"bad setting: {problems} (`darkroom settings` lists them all)") from error
