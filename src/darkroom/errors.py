@@ -3,7 +3,10 @@
     DarkroomError
     ├── SetupError                  the service can't start, or a command can't run
     │   ├── BadSetting
-    │   └── BadCheckpoint
+    │   ├── BadCard
+    │   ├── BadCheckpoint
+    │   ├── ServerUnreachable
+    │   └── ServerRefused
     ├── RequestError                refused at the door: nothing was kept, nothing was charged
     │   ├── MalformedBody
     │   ├── InvalidField
@@ -21,7 +24,9 @@
     │   ├── RateLimited
     │   ├── AdapterUnavailable
     │   ├── StorageFull
-    │   └── StillRunning
+    │   ├── StillRunning
+    │   ├── LinkInvalid
+    │   └── LinkExpired
     ├── JobError                    the job was accepted and ends FAILED with this
     │   ├── PictureUnreachable
     │   ├── PictureForbidden
@@ -57,8 +62,24 @@ class BadSetting(SetupError):
     code = "bad_setting"
 
 
+class BadCard(SetupError):
+    code = "bad_card"
+
+
 class BadCheckpoint(SetupError):
     code = "bad_checkpoint"
+
+
+class ServerUnreachable(SetupError):
+    """A command's call to a running service got no answer."""
+
+    code = "server_unreachable"
+
+
+class ServerRefused(SetupError):
+    """A running service answered a command's call with an error, whose text this is."""
+
+    code = "server_refused"
 
 
 class RequestError(DarkroomError):
@@ -121,14 +142,16 @@ class BodyTooLarge(RequestError):
 
 
 class RateLimited(RequestError):
-    """`retry_after_s`: seconds until the next request would be taken; `limit`: requests a minute this key may make."""
+    """`limit`: requests a minute this key may make; `retry_after_s`: seconds until the next one would be taken;
+    `reset_after_s`: until the full limit is there again."""
 
     code = "rate_limited"
 
-    def __init__(self, *, limit: int, retry_after_s: float) -> None:
+    def __init__(self, *, limit: int, retry_after_s: float, reset_after_s: float) -> None:
         super().__init__(f"Rate limit of {limit} requests a minute exceeded; retry in {retry_after_s:.1f} s")
         self.limit = limit
         self.retry_after_s = retry_after_s
+        self.reset_after_s = reset_after_s
 
 
 class AdapterUnavailable(RequestError):
@@ -143,6 +166,18 @@ class StillRunning(RequestError):
     """A v1 call's wait is over before the job is: the job goes on and is found under its request id."""
 
     code = "still_running"
+
+
+class LinkInvalid(RequestError):
+    """A link to a result that this server did not sign."""
+
+    code = "invalid_link"
+
+
+class LinkExpired(RequestError):
+    """A link to a result that was right once."""
+
+    code = "link_expired"
 
 
 class JobError(DarkroomError):

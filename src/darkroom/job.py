@@ -89,6 +89,7 @@ class Lease:
 class Job:
     """A job as the ledger has it. Times are seconds since the epoch on the ledger's clock.
 
+    started_at: its latest claim, so that the queue time is what the client waited; None while it is queued.
     price_micro: held at accept, charged on COMPLETED, given back on FAILED. remaining_micro: the key's balance just
     after the job ended, so that the answer is the same whenever it is asked for. expires_at: when the job, its inputs
     and its result are forgotten; set when it ends.

@@ -1,7 +1,8 @@
 """The settings: one frozen tree, read once, from `DARKROOM_…` variables and a TOML file (variables win)."""
 
 import os
-from ipaddress import ip_network
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from darkroom.allowlist import AllowList
 from darkroom.errors import BadSetting
 
 PREFIX = "DARKROOM_"
@@ -23,11 +25,18 @@ FILE_VARIABLE = PREFIX + "CONFIG"
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+    )
 
     data: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("darkroom")),
         description="Folder of the ledger, the kept pictures and the results.",
+        json_schema_extra={"default": "the user's data folder (Linux: ~/.local/share/darkroom)"},
     )
     checkpoint: str | None = Field(
         default=None,
@@ -37,7 +46,11 @@ class Settings(BaseSettings):
         default="auto",
         description="What the engine computes in; auto: bfloat16 where the device is fast at it, else float32.",
     )
-    device: str = Field(default="auto", description="Where the engine computes: auto, cpu, cuda or cuda:N.")
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
+        description="Where the engine computes: auto, cpu, cuda or cuda:N.",
+    )
     host: str = Field(default="127.0.0.1", description="Address the server listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the server listens on; 0 picks a free one.")
     public_url: str | None = Field(
@@ -74,6 +87,14 @@ class Settings(BaseSettings):
         default=600, gt=0, description="Seconds a v1 call waits for its picture; then 504, and the job goes on."
     )
     log_format: Literal["console", "json"] = Field(default="console", description="How log lines are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged; `darkroom edit` takes warning unless this is set."
+    )
+
+    @field_validator("data")
+    @classmethod
+    def _home(cls, value: Path) -> Path:
+        return value.expanduser()
 
     @field_validator("fetch_allow", mode="before")
     @classmethod
@@ -85,10 +106,7 @@ class Settings(BaseSettings):
     @field_validator("fetch_allow")
     @classmethod
     def _allow(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in value:
-            host, colon, port = entry.rpartition(":")
-            if not (colon and host and port.isdigit()):
-                ip_network(entry)
+        AllowList.read(value)
         return value
 
     @classmethod
@@ -112,20 +130,64 @@ def read_settings(**overrides: Any) -> Settings:
     named = os.environ.get(FILE_VARIABLE)
     if named and not Path(named).is_file():
         raise BadSetting(f"{FILE_VARIABLE} = {named!r}: there is no such file")
+    file = named or "darkroom.toml"
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE_VARIABLE}
-    if unknown := sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known):
+    variables = {name for name in os.environ if name.upper().startswith(PREFIX)}
+    if unknown := sorted(name for name in variables if name.upper() not in known):
         raise BadSetting(f"unknown setting {', '.join(unknown)} (`darkroom settings` lists them all)")
 
     class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=named or "darkroom.toml")
+        model_config = SettingsConfigDict(toml_file=file)
 
     try:
-        return FromFile(**{name: value for name, value in overrides.items() if value is not None})
-    except TOMLDecodeError as error:
-        raise BadSetting(f"{named or 'darkroom.toml'} is not TOML: {error}") from error
+        read = FromFile(**{name: value for name, value in overrides.items() if value is not None})
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{file} is not TOML: {error}") from error
+    except OSError as error:
+        raise BadSetting(f"{file} can't be read: {error.strerror}") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{PREFIX}{str(e['loc'][0]).upper()} = {e['input']!r}: {e['msg'][:1].lower()}{e['msg'][1:]}"
             for e in error.errors()
         )
         raise BadSetting(f"bad setting: {problems} (`darkroom settings` lists them all)") from error
+    # The class that knows the file stays in here: what has travelled to a worker compares equal to what was read.
+    return Settings(**read.model_dump(exclude_unset=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A setting for people to read. name: its variable; in the TOML file it goes by that without the prefix, in small
+    letters."""
+
+    name: str
+    value: str
+    default: str
+    help: str
+
+
+def rows(settings: Settings) -> list[Row]:
+    """All settings, in the order of their definition."""
+    listed = []
+    for name, field in Settings.model_fields.items():
+        stated = field.json_schema_extra
+        default = stated["default"] if isinstance(stated, dict) else field.default
+        listed.append(
+            Row(
+                name=PREFIX + name.upper(),
+                value=_shown(getattr(settings, name)),
+                default=_shown(default),
+                help=field.description or "",
+            )
+        )
+    return listed
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(map(str, value)) or "none"
+    return str(value)

@@ -114,13 +114,18 @@ class Ledger(Protocol):
     def accept(self, submission: Submission) -> Accepted:
         """Hold the price and queue the job. The same idempotency name and digest give the first job back, free.
 
-        Raises `InvalidKey` (revoked meanwhile), `IdempotencyConflict`, `RateLimited`, `InsufficientCredits`.
+        An earlier job is found under its idempotency name as long as `job` finds it, and costs no rate. Raises
+        `IdempotencyConflict`, `InvalidKey` (revoked meanwhile), `RateLimited`, `InsufficientCredits`, `StorageFull`.
         """
 
     def job(self, job_id: str) -> Job:
         """Raises `UnknownRequest`, also for a job past its `expires_at`."""
 
-    def events(self, job_id: str) -> list[Event]: ...
+    def events(self, job_id: str) -> list[Event]:
+        """Oldest first; none for a job the ledger does not have.
+
+        Their kinds: accepted, claimed, cancel_requested, retried, given_back, completed, failed.
+        """
 
     def counts(self) -> Mapping[State, int]:
         """How many jobs are in each state; every state is there."""
@@ -135,16 +140,19 @@ class Ledger(Protocol):
         """Note where the job is; whether it is to be cancelled. Raises `LeaseLost`. Need not reach the disk."""
 
     def complete(self, lease: Lease, result: Result) -> Job:
-        """End the job COMPLETED and charge it. Raises `LeaseLost`."""
+        """End the job COMPLETED and charge it, also where a cancel came too late to stop it. Raises `LeaseLost`."""
 
     def fail(self, lease: Lease, failure: Failure) -> Job:
         """End the job FAILED and give its price back. Raises `LeaseLost`."""
 
     def retry(self, lease: Lease, failure: Failure) -> Job:
-        """Queue the job again after a crash; after the last attempt end it FAILED with this. Raises `LeaseLost`."""
+        """Queue the job again after a crash, before those queued behind it. Raises `LeaseLost`.
+
+        After the last attempt it ends FAILED with this instead, and one to be cancelled with code `cancelled`.
+        """
 
     def give_back(self, lease: Lease) -> Job:
-        """Queue the job again; the attempt doesn't count. Raises `LeaseLost`."""
+        """Queue the job again; the attempt doesn't count. One to be cancelled ends FAILED. Raises `LeaseLost`."""
 
     def cancel(self, job_id: str) -> Job:
         """End a queued job FAILED at once (code `cancelled`); ask a running one's worker to stop; leave an ended one.

@@ -87,10 +87,11 @@ def to_line(message: Message) -> bytes:
 
 def from_line(line: bytes) -> Message:
     """Raises ValueError on anything that is not one of the messages."""
-    record = json.loads(line)
-    kind = _KINDS.get(record.pop("kind", ""))
-    if kind is None:
-        raise ValueError(f"not a message: {line!r}")
-    if kind is Advanced:
-        record["stage"] = Stage(record["stage"])
-    return kind(**record)
+    try:
+        record = json.loads(line)
+        kind = _KINDS[record.pop("kind")]
+        if kind is Advanced:
+            record["stage"] = Stage(record["stage"])
+        return kind(**record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a message: {line!r}") from error

@@ -1,0 +1,45 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check fix bench docs clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Start the service, edit the sample photo through its API, say where the result is
+	$(BIN)/python scripts/demo.py
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(INSTALLED) ## Run the long tests too
+	$(BIN)/pytest
+
+check: $(INSTALLED) ## Lint, types, import contracts, lengths
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/lengths.py
+
+fix: $(INSTALLED) ## Mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine
+	PYTHONPATH=tests $(BIN)/python benchmarks/edit.py
+
+docs: $(INSTALLED) ## Write the docs pages that come from the code
+	$(BIN)/python scripts/settings_page.py
+
+clean: ## Remove what the commands above have made
+	rm -rf $(VENV) build
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Darkroom needs Python 3.11 or newer; name one: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,241 @@
+"""Admission: from what a client asked for to a job in the ledger, with nothing left open.
+
+What can be known at once is refused here: nothing is kept, nothing charged. Seed, defaults and inputs are fixed here,
+so that a queued or retried job replays to the same picture. Inline pictures are kept as they came; addresses are left
+to the worker, so that no slow host holds up a submit.
+"""
+
+import errno
+import hashlib
+import json
+import re
+import secrets
+import shutil
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+from darkroom.blobs.folder import Folder
+from darkroom.blobs.names import input_name, job_prefixes
+from darkroom.catalogue.card import NO_ADAPTER, Card
+from darkroom.catalogue.parameter import Value, shorten
+from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.errors import (
+    AdapterUnavailable,
+    InvalidField,
+    ModelForbidden,
+    PictureInvalid,
+    PictureTooLarge,
+    RequestError,
+    StorageFull,
+    UnknownModel,
+)
+from darkroom.fetch.guard import check_address
+from darkroom.ledger.contract import Accepted, Idempotency, Key, Ledger, Submission
+from darkroom.picture import Limits, check_picture
+from darkroom.settings import Settings
+
+MATCH_INPUT: Final = "match_input_image"
+RANDOM: Final = -1
+"""The seed that asks for one to be drawn."""
+
+ADAPTERS: Final = ("lora", "lora_2_url", "lora_3_url")
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+|application/octet-stream)?(;[^;]*)?;base64", re.IGNORECASE)
+_NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """A request as it came. request_id: new, never a client's own choice; the job is known by it.
+
+    params: JSON values, and bytes for a multipart file. text: numbers and truth values may be text.
+    idempotency_name: the client's own name for the request, if it gave it one.
+    """
+
+    request_id: str
+    slug: str
+    params: Mapping[str, object]
+    text: bool
+    key: Key
+    idempotency_name: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Inputs:
+    """The request's pictures: where each will be, in the prompt's order, and the bytes of those that came inline."""
+
+    refs: tuple[PictureRef, ...]
+    files: Mapping[str, bytes]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.files.values()))
+
+
+class Admission:
+    """Blocks for decoding and for the disk: to be called in a thread, any number at once."""
+
+    def __init__(self, *, catalogue: Mapping[str, Card], ledger: Ledger, blobs: Folder, settings: Settings) -> None:
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._blobs = blobs
+        self._settings = settings
+        self._limits = Limits(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px)
+
+    def admit(self, asked: Asked) -> Accepted:
+        """Accept the job; when this returns, all it needs is on disk, and it will end. Raises `RequestError`."""
+        card = self._card(asked)
+        params = card.check(asked.params, text=asked.text)
+        inputs = self._inputs(card, params, asked.request_id)
+        _refuse_adapters(card, params)
+        submission = Submission(
+            id=asked.request_id,
+            key_id=asked.key.id,
+            slug=card.slug,
+            edit=settle(card, params, inputs.refs),
+            price_micro=card.price_micro,
+            idempotency=_idempotency(asked.idempotency_name, card, params),
+        )
+        try:
+            self._keep(inputs)
+            accepted = self._ledger.accept(submission)
+        except RequestError:
+            self._forget(asked.request_id)
+            raise
+        # After any other error nobody knows whether the job stands. Its files stay, then: the sweeper asks the ledger.
+        if accepted.replayed:
+            self._forget(asked.request_id)
+        return accepted
+
+    def _card(self, asked: Asked) -> Card:
+        card = self._catalogue.get(asked.slug)
+        if card is None:
+            near = get_close_matches(asked.slug, self._catalogue, n=1)
+            hint = f"; the nearest is {near[0]}" if near else ""
+            raise UnknownModel(f"Model {shorten(asked.slug)} not found{hint}")
+        if asked.key.models is not None and asked.slug not in asked.key.models:
+            raise ModelForbidden(f"This key may not use {asked.slug}, only {', '.join(asked.key.models) or 'no model'}")
+        return card
+
+    def _inputs(self, card: Card, params: Mapping[str, Value | None], job_id: str) -> _Inputs:
+        refs: list[PictureRef] = []
+        files: dict[str, bytes] = {}
+        for field in card.pictures:
+            value = params[field]
+            if isinstance(value, str) and _ADDRESS.match(value := value.strip()):
+                check_address(value, field=field, allow=self._settings.fetch_allow)
+                refs.append(PictureRef(field=field, url=value))
+            elif isinstance(value, str | bytes):
+                name = input_name(job_id, field)
+                files[name] = self._readable(value if isinstance(value, bytes) else _decoded(value, field), field)
+                refs.append(PictureRef(field=field, blob=name))
+        return _Inputs(refs=tuple(refs), files=files)
+
+    def _readable(self, data: bytes, field: str) -> bytes:
+        """The bytes themselves, once it is certain that the worker can read them."""
+        try:
+            check_picture(data, field=field, limits=self._limits)
+        except (PictureInvalid, PictureTooLarge) as error:
+            raise InvalidField(error.message, field=field) from error
+        return data
+
+    def _keep(self, inputs: _Inputs) -> None:
+        free_bytes = shutil.disk_usage(self._settings.data).free
+        if free_bytes - inputs.size_bytes < self._settings.min_free_bytes:
+            raise StorageFull(
+                f"The server's disk is nearly full ({free_bytes:,} bytes free); nothing was accepted, try again later"
+            )
+        try:
+            for name, data in inputs.files.items():
+                self._blobs.put(name, data)
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise StorageFull("The server's disk is full; nothing was accepted, try again later") from error
+            raise
+
+    def _forget(self, job_id: str) -> None:
+        for prefix in job_prefixes(job_id):
+            self._blobs.delete(prefix)
+
+
+def settle(card: Card, params: Mapping[str, Any], pictures: tuple[PictureRef, ...]) -> Edit:
+    """The edit with every default decided. params: as the card has checked them."""
+    sampling = card.fast if card.fast is not None and params["go_fast"] else card.quality
+    sampled = {name: default if params[name] is None else params[name] for name, default in asdict(sampling).items()}
+    return Edit(
+        prompt=params["prompt"],
+        negative_prompt=sampled["negative_prompt"],
+        pictures=pictures,
+        aspect_ratio=_aspect_ratio(params["aspect_ratio"]),
+        seed=_seed(card, params["seed"]),
+        num_inference_steps=sampled["num_inference_steps"],
+        true_cfg_scale=sampled["guidance_scale"],
+        output=Output(format=ImageFormat(params["image_format"]), quality=params["quality"], base64=params["base64"]),
+    )
+
+
+def _aspect_ratio(value: str) -> tuple[int, int] | None:
+    if value == MATCH_INPUT:
+        return None
+    width, height = value.split(":")
+    return int(width), int(height)
+
+
+def _seed(card: Card, seed: int | None) -> int:
+    if seed is not None and seed != RANDOM:
+        return seed
+    most = card.parameters["seed"].maximum
+    assert isinstance(most, int)  # noqa: S101  a card's integers have integer bounds
+    return secrets.randbelow(most + 1)
+
+
+def _refuse_adapters(card: Card, params: Mapping[str, Value | None]) -> None:
+    """Raises `AdapterUnavailable` for a request that any adapter would have to be loaded for."""
+    for field in ADAPTERS:
+        adapter = params.get(field)
+        if adapter not in (None, NO_ADAPTER):
+            raise AdapterUnavailable(
+                f"{field}: the adapter {shorten(str(adapter))} is not installed on this server; "
+                f"{card.slug if card.preset is None else 'qwen-image-edit-plus'} works without any",
+                field=field,
+            )
+
+
+def _idempotency(name: str | None, card: Card, params: Mapping[str, Value | None]) -> Idempotency | None:
+    """The digest is over what is asked for, defaults included: how it was spelt or sent doesn't matter, but a picture's
+    text or bytes do."""
+    if name is None:
+        return None
+    told = {field: _hashed(value) if field in card.pictures else value for field, value in params.items()}
+    return Idempotency(name=name, digest=hashlib.sha256(json.dumps([card.slug, told]).encode()).hexdigest())
+
+
+def _hashed(value: Value | None) -> str | None:
+    match value:
+        case bytes():
+            return f"file:{hashlib.sha256(value).hexdigest()}"
+        case str():
+            return f"text:{hashlib.sha256(value.encode(errors='surrogatepass')).hexdigest()}"
+        case _:
+            return None
+
+
+def _decoded(text: str, field: str) -> bytes:
+    """The bytes of a data URL or of bare base64; white space in it doesn't matter. Raises `InvalidField`."""
+    payload = text
+    if text[:5].lower() == "data:":
+        header, _, payload = text.partition(",")
+        if not _DATA_URL.fullmatch(header):
+            raise InvalidField(
+                f"{field}: a data URL must begin like data:image/png;base64, and not {shorten(header)!r}", field=field
+            )
+    try:
+        return b64decode("".join(payload.split()), validate=True)
+    except ValueError:
+        raise InvalidField(
+            f"{field} is neither an http(s) address, a data URL nor base64: {shorten(text)!r}", field=field
+        ) from None

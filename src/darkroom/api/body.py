@@ -1,0 +1,106 @@
+"""Reading what a client sent: JSON or multipart, never more than the limit."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from darkroom.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+
+MAX_PARTS = 100
+UTF_8 = "utf-8"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Body:
+    """params: JSON values; from multipart, strings and, for file parts, bytes. text: it came as multipart."""
+
+    params: Mapping[str, object]
+    text: bool
+
+
+async def read_body(request: Request, *, max_bytes: int) -> Body:
+    """Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedBody`."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/json":
+        return Body(params=_json(b"".join([chunk async for chunk in _limited(request, max_bytes)])), text=False)
+    if content_type == "multipart/form-data":
+        return Body(params=await _multipart(request, max_bytes), text=True)
+    raise UnsupportedMediaType("Invalid content type: send application/json or multipart/form-data")
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    too_large = BodyTooLarge(f"The body is larger than the {max_bytes} bytes taken; send pictures as addresses instead")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise too_large
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large
+        yield chunk
+
+
+def _json(data: bytes) -> Mapping[str, object]:
+    try:
+        params = json.loads(data, object_pairs_hook=_unique, parse_constant=_not_json)
+        if b"\\u" in data:
+            # Half of a surrogate pair is JSON but no text: nothing after this could store or print it.
+            json.dumps(params, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise MalformedBody(f"The body is not JSON: {error}") from error
+    if not isinstance(params, dict):
+        raise MalformedBody("The body must be a JSON object: parameters by name")
+    return params
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise MalformedBody(f"{name} stands twice in the body", field=name)
+        found[name] = value
+    return found
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+async def _multipart(request: Request, max_bytes: int) -> Mapping[str, object]:
+    _, options = parse_options_header(request.headers["content-type"])
+    charset = options.get(b"charset", UTF_8.encode()).decode("latin-1")
+    if charset.lower() != UTF_8:
+        # Python knows encodings that interpret escapes or yield half characters; a client needs none of them.
+        raise MalformedBody(f"multipart/form-data is read as {UTF_8}, not {charset}")
+    parser = MultiPartParser(
+        request.headers,
+        _limited(request, max_bytes),
+        max_files=MAX_PARTS,
+        max_fields=MAX_PARTS,
+        max_part_size=max_bytes,
+    )
+    # The body is bounded already; a part spooled to a temporary file would be disk work in the event loop.
+    parser.spool_max_size = max_bytes
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise MalformedBody(f"The body is not multipart/form-data: {error.message}") from error
+    try:
+        return _unique([(name, await _value(part)) for name, part in form.multi_items()])
+    finally:
+        await form.close()
+
+
+async def _value(part: str | UploadFile) -> str | bytes:
+    if isinstance(part, str):
+        return part
+    data = await part.read()
+    # What a browser sends for a file input left empty: none, like an empty text field.
+    return data if data or part.filename else ""

@@ -1,0 +1,67 @@
+"""From the name of a checkpoint to its folder."""
+
+import re
+from pathlib import Path
+
+from darkroom.errors import BadCheckpoint
+
+_WANTED = (
+    "model_index.json",
+    "darkroom.json",
+    "scheduler/*.json",
+    "tokenizer/*",
+    "processor/*",
+    *(f"{part}/*.{suffix}" for part in ("transformer", "text_encoder", "vae") for suffix in ("json", "safetensors")),
+)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def locate(name: str, *, fetch: bool = True) -> Path:
+    """The folder of the checkpoint `name`: itself a folder, or a Hugging Face id whose files are fetched if need be.
+
+    fetch False: look into the Hugging Face cache only, where not all of the files need be yet. Raises `BadCheckpoint`
+    with the remedy when it is neither, or can't be fetched.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise BadCheckpoint(f"checkpoint {name!r} is a file; name the folder that holds model_index.json")
+    if not _HUB_ID.fullmatch(name):
+        raise BadCheckpoint(
+            f"checkpoint {name!r}: there is no such folder, and it is no Hugging Face id (owner/name); "
+            "`darkroom checkpoints make --size tiny DIR` makes a small one"
+        )
+    return _fetch(name, cached=not fetch)
+
+
+def _fetch(name: str, *, cached: bool) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  half a second that a folder does without
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_WANTED), local_files_only=cached))
+    except GatedRepoError as error:
+        raise BadCheckpoint(f"checkpoint {name!r} is gated: accept its terms on huggingface.co, then log in") from error
+    except RepositoryNotFoundError as error:
+        raise BadCheckpoint(
+            f"checkpoint {name!r}: no such folder here and no such model on Hugging Face; check the name, "
+            "or log in if it is private"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        if cached:
+            raise BadCheckpoint(
+                f"checkpoint {name!r} is not in the Hugging Face cache yet; "
+                f"`hf download {name}` brings it, or the first start of `darkroom serve`"
+            ) from error
+        raise BadCheckpoint(
+            f"checkpoint {name!r} is not in the Hugging Face cache and can't be fetched now; "
+            "check the network, or name a folder"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise BadCheckpoint(f"checkpoint {name!r} can't be fetched from Hugging Face: {error}") from error

@@ -1,0 +1,106 @@
+"""`darkroom keys`: who may use the service, and how much."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from darkroom.cli.console import credits_of, note, say, show
+from darkroom.errors import UnknownModel
+
+FIRST_CREDITS = 1_000_000
+"""What a key gets unless told otherwise: at the cards' prices, more than one person uses up."""
+
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
+
+CREATE_EXAMPLES = """Examples:
+
+  KEY=$(darkroom keys create laptop)
+
+  darkroom keys create shop --credits 500 --rate-per-minute 60 --models qwen-image-edit-plus
+"""
+
+
+@app.command("create", epilog=CREATE_EXAMPLES)
+def create(
+    name: Annotated[str, typer.Argument(help="What to call it; no two keys in use share a name.")],
+    credits_: Annotated[int, typer.Option("--credits", min=0, help="What it may spend.")] = FIRST_CREDITS,
+    rate_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Requests it may submit a minute. (default: no limit)", show_default=False)
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(metavar="SLUG,SLUG…", help="The models it may use. (default: all)", show_default=False),
+    ] = None,
+) -> None:
+    """Create a key. Standard output has the key and nothing else; it is not shown again."""
+    from darkroom.catalogue import read_catalogue
+    from darkroom.compose import create_key, open_ledger
+    from darkroom.settings import read_settings
+
+    slugs = None if models is None else tuple(slug.strip() for slug in models.split(",") if slug.strip())
+    known = read_catalogue()
+    if unknown := [slug for slug in slugs or () if slug not in known]:
+        raise UnknownModel(f"--models: there is no model {', '.join(unknown)}; `darkroom models` lists them")
+    if slugs == ():
+        raise UnknownModel("--models: name at least one model, or leave the flag out for all of them")
+    ledger = open_ledger(read_settings())
+    try:
+        secret, key = create_key(ledger, name=name, credits=credits_, rate_per_minute=rate_per_minute, models=slugs)
+    finally:
+        ledger.close()
+    rate = "no rate limit" if key.rate_per_minute is None else f"{key.rate_per_minute} requests a minute"
+    note(f"Key “{key.name}”: {credits_:,} credits, {rate}, models: {', '.join(key.models or ('all',))}.")
+    note("Clients send it as the header x-api-key. Keep it now: only its digest is stored.")
+    say(secret)
+
+
+@app.command("list")
+def list_() -> None:
+    """List all keys with their credits, oldest first; never their secrets."""
+    from darkroom.compose import open_ledger
+    from darkroom.settings import read_settings
+
+    ledger = open_ledger(read_settings())
+    try:
+        keys = ledger.keys()
+    finally:
+        ledger.close()
+    if not keys:
+        note("There are no keys yet: darkroom keys create NAME")
+        return
+    show(
+        ("name", "credits left", "held", "spent", "rate/min", "models", "created", "revoked"),
+        (
+            (
+                key.name,
+                credits_of(key.balance_micro),
+                credits_of(key.held_micro),
+                credits_of(key.spent_micro),
+                "–" if key.rate_per_minute is None else str(key.rate_per_minute),
+                "all" if key.models is None else ", ".join(key.models),
+                _when(key.created_at),
+                "–" if key.revoked_at is None else _when(key.revoked_at),
+            )
+            for key in keys
+        ),
+        numbers=("credits left", "held", "spent", "rate/min"),
+    )
+
+
+@app.command("revoke")
+def revoke(name: Annotated[str, typer.Argument(help="The key's name, as `darkroom keys list` shows it.")]) -> None:
+    """Revoke a key at once. What it has submitted already still runs."""
+    from darkroom.compose import open_ledger
+    from darkroom.settings import read_settings
+
+    ledger = open_ledger(read_settings())
+    try:
+        ledger.revoke_key(name)
+    finally:
+        ledger.close()
+    note(f"Key “{name}” is revoked.")
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,110 @@
+"""The served process: a socket, uvicorn on it, and what is said once the model is loaded."""
+
+import asyncio
+import contextlib
+import math
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import uvicorn
+
+from darkroom.api.app import create_app
+from darkroom.cli.console import note, say
+from darkroom.cli.keys import FIRST_CREDITS
+from darkroom.cli.listener import url_of
+from darkroom.cli.making import LOCAL_KEY
+from darkroom.compose import build_service, create_key
+from darkroom.observability import logging
+from darkroom.service import Service
+from darkroom.settings import Settings
+from darkroom.worker.supervisor import Readiness
+
+FIRST_KEY = "first"
+CLOSING_S = 5
+"""How long open connections may take to end once the worker has drained."""
+LOOK_S = 0.1
+"""How often a starting worker's health is looked at."""
+FORCED = 130
+"""Exit status when a second Ctrl-C cut the draining short."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which on a signal also calls `drain`: jobs and connections then end side by side."""
+
+    def __init__(self, config: uvicorn.Config, *, drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            # As good as a crash, which the ledger bears with: the worker sees that it is alone and gives its job back.
+            note("darkroom: stopped at once; the running job goes back to the queue")
+            os._exit(FORCED)
+        if sig == signal.SIGINT:
+            note("darkroom: stopping when the running job has ended; Ctrl-C again stops at once")
+        super().handle_exit(sig, frame)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._drain)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT for good. uvicorn would raise them again once it is done, and die of them."""
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, self.handle_exit)
+        yield
+
+
+async def run(settings: Settings, listener: socket.socket) -> None:
+    """Serve on the socket until a signal says stop, and drain. Raises `SetupError`."""
+    logging.configure(settings.log_format, level=settings.log_level)
+    service = build_service(settings)
+    config = uvicorn.Config(
+        create_app(service),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s) + CLOSING_S,
+    )
+    server = Server(config, drain=service.drain)
+    announcing = asyncio.create_task(announce(service, url_of(settings.host, listener)), name="announce")
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        announcing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await announcing
+
+
+async def announce(service: Service, url: str) -> None:
+    """Say where the service is once its worker is ready, and a first key if there is none; until then, why not."""
+    said: str | None = None
+    while service.health.state != Readiness.READY:
+        health = service.health
+        if health.state == Readiness.STOPPING:
+            return
+        if health.reason is not None and health.reason != said:
+            note(f"darkroom: not ready: {health.reason}")
+            note(f"darkroom: trying again; {url}/health/ready says when it is")
+            said = health.reason
+        await asyncio.sleep(LOOK_S)
+    secret = await asyncio.to_thread(first_key, service)
+    # The line that tells a script to go on comes after the one it will need.
+    if secret:
+        say(f"API key: {secret}")
+    say(f"Darkroom is ready on {url}")
+    if secret:
+        say("The key is shown only this once; `darkroom keys create NAME` makes more. Try it:")
+        say(f"  curl {url}/v1/qwen-image-edit-plus -H 'x-api-key: {secret}' \\")
+        say("    -F image=@photo.jpg -F prompt='Make it snow' -F image_format=png -o edited.png")
+
+
+def first_key(service: Service) -> str | None:
+    """A key for a ledger that has had none yet, not counting the one for this machine's own edits."""
+    if any(key.name != LOCAL_KEY for key in service.ledger.keys()):  # noqa: SIM118  no mapping
+        return None
+    secret, _ = create_key(service.ledger, name=FIRST_KEY, credits=FIRST_CREDITS)
+    return secret

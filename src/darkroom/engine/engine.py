@@ -1,0 +1,189 @@
+"""An edit from pictures and prompt to the finished picture: prepare, encode, denoise, decode.
+
+One edit at a time, and nothing is kept from one to the next, so an edit gives the same picture whatever ran before.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from darkroom.checkpoint.layout import Layout, WorkingSizes, read_layout
+from darkroom.edit import Edit
+from darkroom.engine.decode import decode
+from darkroom.engine.denoise import Conditions, Prompt, denoise
+from darkroom.engine.device import Precision, choose_device, choose_dtype
+from darkroom.engine.load import WithoutMemory, fill
+from darkroom.engine.prepare import Prepared, VisionConfig, prepare
+from darkroom.engine.rope import joint_rope
+from darkroom.engine.schedule import ScheduleConfig, make_schedule
+from darkroom.engine.text import TextEncoder
+from darkroom.engine.transformer import FUSED, Transformer, TransformerConfig
+from darkroom.engine.vae import TOKEN_PX, Vae, pack
+from darkroom.errors import OutOfMemory
+from darkroom.job import Progress, Stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """timings_s: seconds by stage."""
+
+    image: Image
+    timings_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """prompt, negative: hidden states [1, T, hidden]. references: packed latents [1, tokens, channels]."""
+
+    prompt: Tensor
+    negative: Tensor | None
+    references: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models:
+    transformer: Transformer
+    text: TextEncoder
+    vae: Vae
+
+
+class Engine:
+    def __init__(self, models: Models, *, schedule: ScheduleConfig, vision: VisionConfig, sizes: WorkingSizes) -> None:
+        self._models = models
+        self._schedule = schedule
+        self._vision = vision
+        self._sizes = sizes
+        self._device = models.transformer.img_in.weight.device
+
+    @classmethod
+    def load(cls, checkpoint: Path, *, device: str = "auto", dtype: Precision = "auto") -> "Engine":
+        """Raises `BadCheckpoint` that names what is wrong with it, `BadSetting` for a device that is not there."""
+        layout = read_layout(checkpoint)
+        place = choose_device(device)
+        return cls(
+            load_models(layout, device=place, dtype=choose_dtype(dtype, place)),
+            schedule=ScheduleConfig.read(layout.scheduler),
+            vision=VisionConfig.read(layout.processor),
+            sizes=layout.working_sizes,
+        )
+
+    @property
+    def device(self) -> str:
+        return str(self._device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self._models.transformer.dtype).removeprefix("torch.")
+
+    @torch.inference_mode()
+    def edit(self, edit: Edit, pictures: Sequence[Image], observe: Callable[[Progress], None]) -> Made:
+        """pictures: those of the edit, RGB and upright. observe: told of each stage entered and each step done; what it
+        raises ends the edit and leaves the engine as it was.
+
+        Raises `PictureInvalid` for a picture of an unusable shape, `OutOfMemory`, `EngineFailed`.
+        """
+        watch = _Watch(edit.num_inference_steps, observe, self._device)
+        with _memory_errors():
+            with watch.stage(Stage.PREPARE):
+                prepared = prepare(edit, pictures, self._sizes, self._vision)
+            with watch.stage(Stage.ENCODE):
+                encoded = self._encode(edit, prepared)
+            with watch.stage(Stage.DENOISE):
+                latents = self._denoise(edit, prepared, encoded, watch.stepped)
+            with watch.stage(Stage.DECODE):
+                image = decode(self._models.vae, latents, width_px=prepared.width_px, height_px=prepared.height_px)
+        return Made(image=image, timings_s=watch.timings_s)
+
+    def _encode(self, edit: Edit, prepared: Prepared) -> Encoded:
+        text, vae = self._models.text, self._models.vae
+        features = text.look(prepared.seen)
+        return Encoded(
+            prompt=text.encode(edit.prompt, features, prepared.seen.grids),
+            negative=text.encode(edit.negative_prompt, features, prepared.seen.grids)
+            if edit.guided and edit.negative_prompt is not None
+            else None,
+            references=torch.cat([vae.encode(reference) for reference in prepared.references], dim=1),
+        )
+
+    def _denoise(self, edit: Edit, prepared: Prepared, encoded: Encoded, on_step: Callable[[int], None]) -> Tensor:
+        transformer = self._models.transformer
+        sides = [(prepared.height_px, prepared.width_px), *(tuple(each.shape[-2:]) for each in prepared.references)]
+        grids = [(height // TOKEN_PX, width // TOKEN_PX) for height, width in sides]
+
+        def ready(hidden: Tensor) -> Prompt:
+            rope = joint_rope(hidden.shape[1], grids, transformer.config.axes_dims_rope, self._device)
+            return Prompt(text=transformer.embed_text(hidden), rope=rope)
+
+        conditions = Conditions(
+            positive=ready(encoded.prompt),
+            negative=None if encoded.negative is None else ready(encoded.negative),
+            references=transformer.embed_image(encoded.references),
+            true_cfg_scale=edit.true_cfg_scale,
+        )
+        noise = make_noise(edit.seed, *grids[0], channels=self._models.vae.channels).to(self._device)
+        schedule = make_schedule(self._schedule, steps=edit.num_inference_steps, image_tokens=noise.shape[1])
+        return denoise(transformer, noise, conditions, schedule, on_step)
+
+
+def load_models(layout: Layout, *, device: torch.device, dtype: torch.dtype) -> Models:
+    """Raises `BadCheckpoint`."""
+    with WithoutMemory():
+        transformer = Transformer(TransformerConfig.read(layout.transformer.config))
+    fill(transformer, layout.transformer, device=device, dtype=dtype, fused=FUSED)
+    return Models(
+        transformer=transformer,
+        text=TextEncoder.load(layout.text_encoder, layout.tokenizer, device=device, dtype=dtype),
+        vae=Vae.load(layout.vae, device=device, dtype=dtype),
+    )
+
+
+def make_noise(seed: int, rows: int, columns: int, *, channels: int) -> Tensor:
+    """[1, rows · columns, 4 · channels], float32: drawn on the CPU, so that a seed means the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return pack(torch.randn((1, channels, 2 * rows, 2 * columns), generator=generator))
+
+
+class _Watch:
+    """Tells of an edit's progress and takes its times."""
+
+    def __init__(self, steps: int, observe: Callable[[Progress], None], device: torch.device) -> None:
+        self.timings_s: dict[str, float] = {}
+        self._steps = steps
+        self._done = 0
+        self._observe = observe
+        self._device = device
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        started = time.perf_counter()
+        self._tell(stage)
+        yield
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self.timings_s[stage.value] = time.perf_counter() - started
+
+    def stepped(self, done: int) -> None:
+        self._done = done
+        self._tell(Stage.DENOISE)
+
+    def _tell(self, stage: Stage) -> None:
+        self._observe(Progress(stage=stage, step=self._done, steps=self._steps))
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """On a GPU torch raises an error of its own; on a CPU a RuntimeError, and only the text tells."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory("there is not enough memory for this edit; use fewer pictures, or a larger device") from error
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory("there is not enough memory for this edit; use fewer pictures, or a larger device") from error

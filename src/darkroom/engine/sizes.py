@@ -1,0 +1,34 @@
+"""To which sizes pictures are brought."""
+
+import math
+
+MULTIPLE_PX = 32
+"""Sides of results and references: the VAE's 8 × the transformer's patch of 2, and twice that for good measure."""
+
+VISION_MULTIPLE_PX = 28
+"""Sides the text encoder sees: its patch of 14 × 2 merged."""
+
+VISION_MAX_RATIO = 200
+
+
+def fit(area_px: int, ratio: float) -> tuple[int, int]:
+    """Width and height of about this area at this ratio (width / height), each the nearest multiple of 32.
+
+    A ratio too extreme for the area gives a side of 0.
+    """
+    width = math.sqrt(area_px * ratio)
+    height = width / ratio
+    return round(width / MULTIPLE_PX) * MULTIPLE_PX, round(height / MULTIPLE_PX) * MULTIPLE_PX
+
+
+def fit_vision(width: int, height: int, *, min_px: int, max_px: int) -> tuple[int, int]:
+    """The text encoder's own rounding: multiples of 28 whose area lies between the two bounds."""
+    side = VISION_MULTIPLE_PX
+    fitted = round(width / side) * side, round(height / side) * side
+    if fitted[0] * fitted[1] > max_px:
+        shrink = math.sqrt(width * height / max_px)
+        return max(side, math.floor(width / shrink / side) * side), max(side, math.floor(height / shrink / side) * side)
+    if fitted[0] * fitted[1] < min_px:
+        grow = math.sqrt(min_px / (width * height))
+        return math.ceil(width * grow / side) * side, math.ceil(height * grow / side) * side
+    return fitted

@@ -1,0 +1,100 @@
+"""The worker process: `python -m darkroom.worker.process`, started by the supervisor.
+
+Why a process of its own? Torch stays out of the process that answers clients; a crash, a hang or a full memory takes
+one attempt at one job along and nothing else; and it is the same program when workers run on other machines.
+"""
+
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from io import FileIO
+
+import structlog
+
+from darkroom.checkpoint.locate import locate
+from darkroom.compose import open_blobs, open_fetcher, open_ledger, picture_limits
+from darkroom.engine.engine import Engine
+from darkroom.errors import BadSetting, OutOfMemory, SetupError
+from darkroom.observability import logging
+from darkroom.settings import Settings
+from darkroom.worker.loop import Worker
+from darkroom.worker.messages import Configure, Message, Ready, SetupFailed, from_line, to_line
+from darkroom.worker.orders import Orders
+
+HEARTBEATS_A_LEASE = 6
+ORPHAN_S = 30
+"""How long a worker whose service has gone may hang on to a step before it ends itself."""
+
+
+def main() -> int:
+    """0 drained · 3 the engine can't be loaded · 4 out of memory, to be replaced · 5 orphaned and stuck."""
+    inbox, outbox = _take_stdio()
+    sending = threading.Lock()
+
+    def tell(message: Message) -> None:
+        # A service that has gone is noticed where its messages end; it must not look like a fault of the job.
+        with sending, suppress(BrokenPipeError):
+            outbox.write(to_line(message))
+
+    configure = from_line(inbox.readline())
+    if not isinstance(configure, Configure):
+        raise TypeError(f"a worker is told its settings first, not {configure}")
+    settings = Settings(**configure.settings)
+    logging.configure(settings.log_format, level=settings.log_level)
+    structlog.contextvars.bind_contextvars(worker=configure.worker)
+    orders = Orders()
+    threading.Thread(target=_obey, args=(orders, inbox), name="orders", daemon=True).start()
+    try:
+        engine = _load(settings)
+    except SetupError as error:
+        tell(SetupFailed(reason=error.message))
+        return 3
+    worker = Worker(
+        name=configure.worker,
+        ledger=open_ledger(settings),
+        blobs=open_blobs(settings),
+        fetcher=open_fetcher(settings),
+        engine=engine,
+        limits=picture_limits(settings),
+        orders=orders,
+        tell=tell,
+        heartbeat_s=settings.lease_s / HEARTBEATS_A_LEASE,
+    )
+    tell(Ready(checkpoint=str(settings.checkpoint), device=engine.device, dtype=engine.dtype))
+    try:
+        worker.run()
+    except OutOfMemory:
+        return 4
+    return 0
+
+
+def _obey(orders: Orders, inbox: FileIO) -> None:
+    orders.listen(inbox)
+    time.sleep(ORPHAN_S)
+    os._exit(5)
+
+
+def _load(settings: Settings) -> Engine:
+    if settings.checkpoint is None:
+        raise BadSetting(
+            "DARKROOM_CHECKPOINT is not set: name a folder (`darkroom checkpoints make --size tiny DIR` makes a small "
+            "one) or a Hugging Face id such as Qwen/Qwen-Image-Edit-2509"
+        )
+    return Engine.load(locate(settings.checkpoint), device=settings.device, dtype=settings.dtype)
+
+
+def _take_stdio() -> tuple[FileIO, FileIO]:
+    """The service's pipes. Whatever else prints to standard output is sent to standard error from now on.
+
+    Unbuffered: a thread that waits in a buffered read would hold a lock which the interpreter wants when it ends.
+    """
+    inbox = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    outbox = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return inbox, outbox
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The supervisor: starts the worker process, watches it, and replaces it when it dies, hangs or can't be set up."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+
+from darkroom.errors import WorkerLost
+from darkroom.job import Failure
+from darkroom.ledger.contract import Ledger
+from darkroom.settings import Settings
+from darkroom.worker.messages import (
+    Advanced,
+    Cancel,
+    Configure,
+    Drain,
+    Message,
+    Ready,
+    Released,
+    SetupFailed,
+    Wake,
+    from_line,
+    to_line,
+)
+
+BACKOFF_S = (0.1, 1, 2, 4, 8, 15, 30)
+"""Waits before a worker is started again after it has failed that often in a row."""
+EXIT_S = 10
+"""How long a worker may take to exit once it has closed its pipe, or its grace is over."""
+
+log = structlog.get_logger()
+
+
+class Readiness(StrEnum):
+    STARTING = "STARTING"
+    READY = "READY"
+    SETUP_FAILED = "SETUP_FAILED"
+    RESTARTING = "RESTARTING"
+    STOPPING = "STOPPING"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """How the worker is. reason: why it is not READY, where that is known; engine: what it said when it last was."""
+
+    state: Readiness
+    reason: str | None = None
+    engine: Ready | None = None
+
+
+class Supervisor:
+    """`on_change` is called, on the event loop, with the id of every job that the worker has moved."""
+
+    def __init__(self, *, settings: Settings, ledger: Ledger, on_change: Callable[[str], None]) -> None:
+        self.health = Health(state=Readiness.STARTING)
+        self._settings = settings
+        self._ledger = ledger
+        self._on_change = on_change
+        self._process: asyncio.subprocess.Process | None = None
+        self._name = ""
+        self._running: str | None = None
+        self._stop = asyncio.Event()
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Keep a worker alive until `drain` has been called and it is gone."""
+        while not self._stop.is_set():
+            try:
+                reason = await self._live()
+            except Exception:
+                log.exception("supervision failed", worker=self._name)
+                reason = "supervision failed"
+            if self._stop.is_set():
+                break
+            self._failures += 1
+            wait_s = BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1]
+            log.error("worker gone", worker=self._name, reason=reason, restart_in_s=wait_s)
+            if self.health.state != Readiness.SETUP_FAILED:
+                self.health = Health(state=Readiness.RESTARTING, reason=reason)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), wait_s)
+
+    def wake(self) -> None:
+        self._send(Wake())
+
+    def cancel(self, job_id: str) -> None:
+        self._send(Cancel(job_id=job_id))
+
+    def holds(self, job_id: str) -> bool:
+        """Whether the worker is at this job now."""
+        return self._running == job_id
+
+    def drain(self) -> None:
+        """Have the worker end its job within `drain_s`, or give it back, and exit. Not to be undone."""
+        if not self._stop.is_set():
+            self._stop.set()
+            loading = self.health.state != Readiness.READY
+            self.health = Health(state=Readiness.STOPPING, engine=self.health.engine)
+            self._send(Drain(grace_s=self._settings.drain_s))
+            if loading:
+                # It has no job yet, and would read the whole model first before it heard of this.
+                self.kill()
+
+    def kill(self) -> None:
+        """End a worker that does not exit by itself."""
+        if self._process and self._process.returncode is None:
+            self._process.kill()
+
+    def _send(self, message: Message) -> None:
+        if self._process and self._process.stdin and not self._process.stdin.is_closing():
+            self._process.stdin.write(to_line(message))
+
+    async def _live(self) -> str:
+        """One worker's life, from its start to the reason of its end; its job is in the queue again afterwards."""
+        self._name = f"{os.uname().nodename}-{os.urandom(4).hex()}"
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "darkroom.worker.process",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            # A terminal's Ctrl-C is for the service alone: it drains its worker.
+            process_group=0,
+        )
+        self._send(Configure(worker=self._name, settings=self._settings.model_dump(mode="json")))
+        log.info("worker started", worker=self._name, pid=process.pid)
+        assert process.stdout is not None  # noqa: S101  asked for above
+        reason = "supervision failed"
+        try:
+            hung = await self._attend(process.stdout)
+            if hung:
+                process.kill()
+            reason = hung or _obituary(await asyncio.wait_for(process.wait(), EXIT_S))
+        finally:
+            self.kill()
+            await process.wait()
+            self._process = self._running = None
+            await self._bury(reason)
+        return reason
+
+    async def _attend(self, lines: asyncio.StreamReader) -> str | None:
+        """Take in the worker's messages until it closes its pipe; the reason if it is to be killed instead."""
+        deadline_s: float | None = self._settings.setup_deadline_s
+        doing = "setup"
+        while True:
+            try:
+                async with asyncio.timeout(deadline_s):
+                    line = await lines.readline()
+            except TimeoutError:
+                return f"hung: nothing heard for {deadline_s:g} s in {doing}"
+            if not line:
+                return None
+            match from_line(line):
+                case Ready() as ready:
+                    self._ready(ready)
+                    deadline_s = None
+                case SetupFailed(reason=reason):
+                    self.health = Health(state=Readiness.SETUP_FAILED, reason=reason)
+                case Advanced(job_id=job_id) as at:
+                    self._running, deadline_s = job_id, self._settings.step_deadline_s
+                    doing = f"{at.stage} (step {at.step} of {at.steps})"
+                    self._on_change(job_id)
+                case Released(job_id=job_id):
+                    self._running, deadline_s, self._failures = None, None, 0
+                    self._on_change(job_id)
+                case other:
+                    raise ValueError(f"not from a worker: {other}")
+
+    def _ready(self, ready: Ready) -> None:
+        log.info("worker ready", worker=self._name, device=ready.device, dtype=ready.dtype)
+        if not self._stop.is_set():
+            self.health = Health(state=Readiness.READY, engine=ready)
+
+    async def _bury(self, reason: str) -> None:
+        """Put the dead worker's job back into the queue, or end it after its last attempt."""
+        failure = Failure.of(WorkerLost(f"The worker was lost while it ran this request ({reason})"))
+        for job in await asyncio.to_thread(self._ledger.release, self._name, failure):
+            self._on_change(job.id)
+
+
+def _obituary(code: int) -> str:
+    meaning = {0: "exited", 3: "setup failed", 4: "out of memory"}
+    return f"killed by signal {-code}" if code < 0 else meaning.get(code, f"exit code {code}")

@@ -1,0 +1,71 @@
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from darkroom.settings import Settings
+from serving import PATIENCE_S, Gallery, Node, gallery, picture, serving
+
+MAX_BODY_BYTES = 1_000_000
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Iterator[Gallery]:
+    with gallery() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def node(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, pictures: Gallery) -> Iterator[Node]:
+    """A service with its engine, for all the tests."""
+    settings = Settings(
+        data=tmp_path_factory.mktemp("node"),
+        checkpoint=str(tiny_checkpoint),
+        device="cpu",
+        dtype="float32",
+        fetch_allow=(pictures.address,),
+        max_body_bytes=MAX_BODY_BYTES,
+        v1_wait_s=PATIENCE_S,
+    )
+    with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A service whose engine can't be set up: what it accepts stays QUEUED."""
+    settings = Settings(data=tmp_path_factory.mktemp("idle"), checkpoint="/nowhere", v1_wait_s=0.1)
+    with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def secret(node: Node) -> str:
+    return node.new_key("test")
+
+
+@pytest.fixture(scope="session")
+def client(node: Node, secret: str) -> Iterator[httpx.Client]:
+    with node.client(secret) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def queue(idle: Node) -> Iterator[httpx.Client]:
+    with idle.client(idle.new_key("test")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def photo() -> str:
+    """A picture as a data URL."""
+    return "data:image/png;base64," + b64encode(picture()).decode()
+
+
+@pytest.fixture
+def params(photo: str) -> dict[str, Any]:
+    """A request that costs the tiny engine next to nothing."""
+    return {"image": photo, "prompt": "turn it blue", "seed": 7, "num_inference_steps": 1, "guidance_scale": 1}

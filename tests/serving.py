@@ -1,0 +1,123 @@
+"""Real servers on loopback: Darkroom itself in a thread of the test process, and one that pictures are fetched from."""
+
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from typing import Any
+
+import httpx
+import uvicorn
+from PIL import Image
+
+from darkroom.api.app import create_app
+from darkroom.compose import build_service, create_key
+from darkroom.service import Service
+from darkroom.settings import Settings
+
+PATIENCE_S = 60
+
+
+def picture(size=(96, 64)) -> bytes:
+    """A small PNG with something on it."""
+    file = BytesIO()
+    Image.linear_gradient("L").resize(size).convert("RGB").save(file, "PNG")
+    return file.getvalue()
+
+
+class Node:
+    """A running service and its address. `call` speaks to it with a key."""
+
+    def __init__(self, service: Service, url: str) -> None:
+        self.service = service
+        self.url = url
+
+    def new_key(self, name: str, *, credits: float = 1000, **limits: Any) -> str:  # noqa: A002
+        secret, _ = create_key(self.service.ledger, name=name, credits=credits, **limits)
+        return secret
+
+    def client(self, secret: str | None, **headers: str) -> httpx.Client:
+        keyed = {} if secret is None else {"x-api-key": secret}
+        return httpx.Client(base_url=self.url, headers=keyed | headers, timeout=PATIENCE_S)
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Node]:
+    """Runs until the block is left, and then drains."""
+    service = build_service(settings)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
+    thread.start()
+    try:
+        # The socket listens already: the first call waits in its backlog until the application is up.
+        yield Node(service, f"http://127.0.0.1:{listener.getsockname()[1]}")
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        listener.close()
+        assert not thread.is_alive(), "the server did not stop"
+
+
+def run(client: httpx.Client, params: dict[str, Any], *, slug: str = "qwen-image-edit-plus") -> dict[str, Any]:
+    """Submit by v2 and wait: what the submit was answered with."""
+    name = {"Idempotency-Key": secrets.token_hex()}
+    submitted = client.post(f"/v2/{slug}", json=params, headers=name)
+    assert submitted.status_code == 200, submitted.text
+    # v1 is v2 and a wait, and the name makes it the same request.
+    waited = client.post(f"/v1/{slug}", json=params, headers=name)
+    assert waited.headers["x-request-id"] == submitted.json()["request_id"]
+    return submitted.json()
+
+
+class Gallery(ThreadingHTTPServer):
+    """Serves a picture under every path, except /missing, and /held only once `open_gate` is set."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Hall)
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        self.knocked = threading.Event()
+        self.open_gate = threading.Event()
+
+    def url(self, path: str = "photo.png") -> str:
+        return f"http://{self.address}/{path}"
+
+
+class _Hall(BaseHTTPRequestHandler):
+    server: Gallery
+
+    def do_GET(self) -> None:
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        if self.path == "/held":
+            self.server.knocked.set()
+            self.server.open_gate.wait(PATIENCE_S)
+        data = picture()
+        self.send_response(200)
+        self.send_header("Content-Type", "image/png")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        """Says nothing: the tests' output is for the tests."""
+
+
+@contextmanager
+def gallery() -> Iterator[Gallery]:
+    server = Gallery()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="gallery")
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.open_gate.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,75 @@
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+
+NAMES = st.text(min_size=1, max_size=9)
+PICTURES = st.builds(PictureRef, field=NAMES, blob=NAMES) | st.builds(PictureRef, field=NAMES, url=NAMES)
+EDITS = st.builds(
+    Edit,
+    prompt=st.text(),
+    negative_prompt=st.none() | st.text(),
+    pictures=st.lists(PICTURES, max_size=3).map(tuple),
+    aspect_ratio=st.none() | st.tuples(st.integers(1, 21), st.integers(1, 21)),
+    seed=st.integers(0, 2**63 - 1),
+    num_inference_steps=st.integers(1, 100),
+    true_cfg_scale=st.floats(1, 20),
+    output=st.builds(Output, format=st.sampled_from(ImageFormat), quality=st.integers(1, 100), base64=st.booleans()),
+)
+
+
+@given(EDITS)
+def test_a_record_is_the_edit(edit: Edit) -> None:
+    """An edit survives its record, through JSON text too: nothing is lost, rounded or of another type."""
+    kept = Edit.from_record(json.loads(json.dumps(edit.to_record())))
+    assert kept == edit
+    assert type(kept.output.format) is ImageFormat
+    assert type(kept.pictures) is tuple
+    assert hash(kept) == hash(edit)
+
+
+@pytest.mark.parametrize(
+    "change", [{"sede": 1}, {"output": {"format": "bmp", "quality": 1}}, {"pictures": [{"field": "image_1"}]}]
+)
+def test_a_record_is_read_strictly(change: dict[str, object]) -> None:
+    """A record with an unknown key, format or an empty picture is refused, never read as something near."""
+    edit = Edit(
+        prompt="",
+        negative_prompt=None,
+        pictures=(),
+        aspect_ratio=None,
+        seed=1,
+        num_inference_steps=1,
+        true_cfg_scale=1,
+        output=Output(format=ImageFormat.PNG, quality=95),
+    )
+    with pytest.raises((TypeError, ValueError)):
+        Edit.from_record(edit.to_record() | change)
+
+
+@pytest.mark.parametrize("places", [{}, {"blob": "a", "url": "b"}])
+def test_a_picture_is_in_one_place(places: dict[str, str]) -> None:
+    """A picture is a blob or an address, never both or neither."""
+    with pytest.raises(ValueError, match="image_1: a picture has either a blob or a url"):
+        PictureRef(field="image_1", **places)
+
+
+@given(EDITS)
+def test_guidance_and_work(edit: Edit) -> None:
+    """Guidance takes a scale above 1 and a negative prompt, an empty one counts; it doubles the work."""
+    assert edit.guided == (edit.true_cfg_scale > 1 and edit.negative_prompt is not None)
+    guided = dataclasses.replace(edit, true_cfg_scale=4.0, negative_prompt="")
+    assert guided.guided
+    plain = dataclasses.replace(guided, true_cfg_scale=1.0)
+    assert not plain.guided
+    assert guided.work == 2 * plain.work > 0
+    assert dataclasses.replace(plain, num_inference_steps=2 * plain.num_inference_steps).work == 2 * plain.work
+
+
+def test_content_types() -> None:
+    """Every format has the content type that clients know it by."""
+    assert [kind.content_type for kind in ImageFormat] == ["image/jpeg", "image/png", "image/webp"]

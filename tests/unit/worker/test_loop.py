@@ -1,0 +1,275 @@
+"""The worker's loop, on a real ledger and folder, with an engine that inverts the first picture."""
+
+import itertools
+import threading
+from io import BytesIO
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image, ImageOps
+
+from darkroom.blobs.folder import Folder
+from darkroom.blobs.names import input_name
+from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.errors import EngineFailed, OutOfMemory
+from darkroom.fetch.guard import Fetcher
+from darkroom.job import Progress, Stage, State
+from darkroom.ledger.contract import Submission
+from darkroom.ledger.sqlite import SqliteLedger
+from darkroom.picture import Limits
+from darkroom.worker.loop import Worker
+from darkroom.worker.messages import Advanced, Drain, Released, to_line
+from darkroom.worker.orders import Orders
+
+STEPS = 3
+
+
+class Inverter:
+    """`at_step` is called after each step, for a test to meddle there."""
+
+    def __init__(self):
+        self.at_step = lambda step: None
+        self.made = 0
+
+    def edit(self, edit, pictures, observe):
+        for stage in (Stage.PREPARE, Stage.ENCODE, Stage.DENOISE):
+            observe(Progress(stage=stage, step=0, steps=STEPS))
+        for step in range(1, STEPS + 1):
+            self.at_step(step)
+            observe(Progress(stage=Stage.DENOISE, step=step, steps=STEPS))
+        self.made += 1
+        return SimpleNamespace(image=ImageOps.invert(pictures[0]), timings_s={"denoise": 0.5})
+
+
+class Bench:
+    """A worker with everything it needs, and the means to give it jobs and orders."""
+
+    def __init__(self, folder):
+        self.ledger = SqliteLedger(folder / "ledger.db", lease_s=30, retention_s=60)
+        self.blobs = Folder(folder / "blobs")
+        self.engine = Inverter()
+        self.orders = Orders()
+        self.told = []
+        self.key = self.ledger.create_key(name="k", digest="d", granted_micro=1000)
+        self.ids = (f"job{number}" for number in itertools.count())
+
+    def submit(self, picture=None, **changes):
+        job_id = next(self.ids)
+        ref = PictureRef(field="image", blob=input_name(job_id, "image"))
+        if "pictures" not in changes:
+            self.blobs.put(ref.blob, picture or png())
+        edit = Edit(
+            prompt="p",
+            negative_prompt=None,
+            pictures=changes.pop("pictures", (ref,)),
+            aspect_ratio=None,
+            seed=1,
+            num_inference_steps=STEPS,
+            true_cfg_scale=1.0,
+            output=Output(format=ImageFormat.PNG, quality=90),
+        )
+        self.ledger.accept(Submission(id=job_id, key_id=self.key.id, slug="s", edit=edit, price_micro=10))
+        return job_id
+
+    def tell(self, message):
+        self.told.append(message)
+        if isinstance(message, Released) and not self.ledger.counts()[State.QUEUED]:
+            self.orders.listen([to_line(Drain(grace_s=60))])
+
+    def run(self):
+        """Until the queue is empty."""
+        worker = Worker(
+            name="w",
+            ledger=self.ledger,
+            blobs=self.blobs,
+            fetcher=Fetcher(allow=(), max_bytes=10**6),
+            engine=self.engine,
+            limits=Limits(max_bytes=10**6, max_px=10**6),
+            orders=self.orders,
+            tell=self.tell,
+            heartbeat_s=0.05,
+        )
+        worker.run()
+
+
+def png(size=(8, 6)) -> bytes:
+    file = BytesIO()
+    Image.linear_gradient("L").resize(size).convert("RGB").save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path)
+    yield bench
+    bench.ledger.close()
+
+
+def test_a_job_is_made_kept_and_charged(bench):
+    """The picture the engine made is in the blob store, the job COMPLETED and paid for, its stages told in order."""
+    job_id = bench.submit()
+    bench.run()
+    job = bench.ledger.job(job_id)
+    assert job.state == State.COMPLETED
+    made = Image.open(BytesIO(bench.blobs.get(job.result.blob)))
+    assert made.tobytes() == ImageOps.invert(Image.open(BytesIO(png()))).tobytes()
+    assert (job.result.width_px, job.result.height_px) == (8, 6)
+    assert job.result.size_bytes == len(bench.blobs.get(job.result.blob))
+    assert set(job.result.timings_s) == {"fetch", "denoise", "write"}
+    stages = [message.stage for message in bench.told if isinstance(message, Advanced)]
+    assert list(dict.fromkeys(stages)) == ["fetch", "prepare", "encode", "denoise", "write"]
+    assert bench.told[-1] == Released(job_id=job_id)
+    assert bench.ledger.keys()[0].spent_micro == 10
+
+
+def test_a_cancel_stops_the_job_at_the_next_step(bench):
+    """A cancel that arrives in a step ends the job before the one after it, and its price goes back."""
+    job_id = bench.submit()
+    steps = []
+
+    def meddle(step):
+        steps.append(step)
+        if step == 2:
+            bench.ledger.cancel(job_id)
+
+    bench.engine.at_step = meddle
+    bench.run()
+    job = bench.ledger.job(job_id)
+    assert (job.state, job.failure.code) == (State.FAILED, "cancelled")
+    assert steps == [1, 2]
+    assert bench.ledger.keys()[0].balance_micro == 1000
+
+
+def test_a_picture_at_fault_fails_the_job_at_once(bench):
+    """A file that is no picture ends the job FAILED at its first attempt, with the field; the next job is made."""
+    bad, good = bench.submit(b"<html>"), bench.submit()
+    bench.run()
+    job = bench.ledger.job(bad)
+    assert (job.state, job.attempt, job.failure.code, job.failure.field) == (State.FAILED, 1, "image_invalid", "image")
+    assert bench.ledger.job(good).state == State.COMPLETED
+
+
+def test_a_forbidden_address_fails_the_job(bench):
+    """A picture on a private address is never asked for."""
+    job_id = bench.submit(pictures=(PictureRef(field="image", url="http://127.0.0.1:9/x.png"),))
+    bench.run()
+    assert bench.ledger.job(job_id).failure.code == "image_address_forbidden"
+
+
+def test_what_was_fetched_is_used_again(bench):
+    """A retried job works on the bytes its first attempt fetched, not on what the address says now."""
+    job_id = bench.submit(pictures=(PictureRef(field="image", url="http://127.0.0.1:9/x.png"),))
+    bench.blobs.put(input_name(job_id, "image"), png())
+    bench.run()
+    assert bench.ledger.job(job_id).state == State.COMPLETED
+
+
+def test_an_engine_error_is_retried_then_fails(bench):
+    """Something unforeseen costs an attempt; the third ends the job with a code and no internals."""
+    job_id = bench.submit()
+
+    def meddle(step):
+        raise ZeroDivisionError("a secret")
+
+    bench.engine.at_step = meddle
+    bench.run()
+    job = bench.ledger.job(job_id)
+    assert (job.state, job.attempt, job.failure.code) == (State.FAILED, 3, EngineFailed.code)
+    assert "secret" not in job.failure.message
+    assert job_id in job.failure.message
+
+
+def test_an_unforeseen_error_once_costs_one_attempt(bench):
+    """A job whose first attempt fails by chance is made by the second."""
+    job_id = bench.submit()
+    failures = iter([RuntimeError("once")])
+
+    def meddle(step):
+        for error in failures:
+            raise error
+
+    bench.engine.at_step = meddle
+    bench.run()
+    job = bench.ledger.job(job_id)
+    assert (job.state, job.attempt) == (State.COMPLETED, 2)
+
+
+def test_out_of_memory_ends_the_worker(bench):
+    """The process is left to be replaced, its job back in the queue."""
+    job_id = bench.submit()
+
+    def meddle(step):
+        raise OutOfMemory("16 GB needed, 8 GB free")
+
+    bench.engine.at_step = meddle
+    with pytest.raises(OutOfMemory):
+        bench.run()
+    assert bench.ledger.job(job_id).state == State.QUEUED
+
+
+def test_a_drain_gives_the_running_job_back(bench):
+    """When the grace is over the job goes back to the queue at the next step, and the attempt doesn't count."""
+    job_id = bench.submit()
+    bench.engine.at_step = lambda step: bench.orders.listen([to_line(Drain(grace_s=0))])
+    bench.run()
+    job = bench.ledger.job(job_id)
+    assert (job.state, job.attempt) == (State.QUEUED, 0)
+    assert bench.engine.made == 0
+
+
+def test_a_drain_with_grace_lets_the_running_job_end(bench):
+    """Within the grace the running job is finished, and the next one left alone."""
+    jobs = bench.submit(), bench.submit()
+    told, over = threading.Event(), threading.Event()
+
+    def pipe():
+        yield to_line(Drain(grace_s=60))
+        told.set()
+        over.wait()
+
+    listener = threading.Thread(target=bench.orders.listen, args=(pipe(),))
+
+    def meddle(step):
+        if step == 1:
+            listener.start()
+            told.wait()
+
+    bench.engine.at_step = meddle
+    bench.run()
+    over.set()
+    listener.join()
+    assert {bench.ledger.job(job).state for job in jobs} == {State.COMPLETED, State.QUEUED}
+
+
+def test_a_lost_lease_leaves_no_result(bench, tmp_path):
+    """A worker whose lease ran out while it worked settles nothing and leaves no file behind."""
+    job_id = bench.submit()
+
+    def meddle(step):
+        if step == STEPS:
+            bench.engine.at_step = lambda step: None
+            later = SqliteLedger(tmp_path / "ledger.db", lease_s=30, retention_s=60, clock=lambda: 10**11)
+            later.reap()
+            later.close()
+
+    bench.engine.at_step = meddle
+    bench.run()
+    job = bench.ledger.job(job_id)
+    assert (job.state, job.attempt) == (State.COMPLETED, 2)
+    results = [name for name, _ in bench.blobs.names() if "result" in name]
+    assert results == [job.result.blob]
+
+
+def test_an_order_to_cancel_reaches_a_running_job(bench):
+    """The service's word for a cancel is as good as the ledger's."""
+    job_id = bench.submit()
+    stopped = threading.Event()
+
+    def meddle(step):
+        bench.orders.cancel(job_id)
+        stopped.set()
+
+    bench.engine.at_step = meddle
+    bench.run()
+    assert stopped.is_set()
+    assert bench.ledger.job(job_id).failure.code == "cancelled"

@@ -1,0 +1,97 @@
+"""The training scenes on disk, in numbered shards: rendered once, encoded once, drawn from many times.
+
+A shard's content depends on the seed and its number alone, so any shard can be made again, by anyone, in any order.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from training.world.draft import Sample
+from training.world.jobs import Split, draft
+
+# How many scenes of each job a shard has: the hard jobs more, those whose scenes yield many samples fewer.
+SCENES = MappingProxyType(
+    {
+        "plus.recolour": 12,
+        "plus.erase": 14,
+        "plus.add": 16,
+        "plus.floor": 10,
+        "plus.light": 6,
+        "plus.seat": 10,
+        "multiple_angle": 24,
+        "product_photography": 12,
+        "texture_apply": 40,
+        "texture_extract": 12,
+        "eigen_banana": 6,
+        "blend_it": 10,
+        "relight": 10,
+        "remove_lighting": 8,
+        "next_scene": 12,
+        "group_photo": 8,
+        "add_people": 12,
+        "face_to_portrait": 8,
+        "eraser": 10,
+        "pair": 10,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """pictures: uint8, N × 3 × side × side; samples name them by place."""
+
+    pictures: Tensor
+    samples: tuple[Sample, ...]
+
+
+def make_shard(split: Split, seed: int, number: int, *, device: torch.device, compiled: bool = True) -> Shard:
+    """Shard `number` of the split, rendered."""
+    pictures: list[Tensor] = []
+    samples: list[Sample] = []
+    count = 0
+    for job, scenes in SCENES.items():
+        for scene in range(number * scenes, (number + 1) * scenes):
+            made = draft(job, split, seed, scene)
+            developed = made.develop(device, compiled=compiled)
+            samples.extend(_moved(sample, count) for sample in made.samples)
+            pictures.append(developed)
+            count += len(developed)
+    return Shard(pictures=torch.cat(pictures), samples=tuple(samples))
+
+
+def _moved(sample: Sample, by: int) -> Sample:
+    return Sample(
+        job=sample.job,
+        pictures=tuple(place + by for place in sample.pictures),
+        prompt=sample.prompt,
+        target=sample.target + by,
+        rivals=sample.rivals,
+    )
+
+
+def picture_shard(folder: Path, seed: int, number: int, *, device: torch.device) -> Shard:
+    """A training shard, rendered unless the folder has it."""
+    path = folder / f"pictures-{number:04d}.pt"
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        return Shard(pictures=kept["pictures"], samples=tuple(_sample(record) for record in kept["samples"]))
+    shard = make_shard(Split.TRAIN, seed, number, device=device)
+    save({"pictures": shard.pictures.cpu(), "samples": [asdict(sample) for sample in shard.samples]}, path)
+    return shard
+
+
+def _sample(record: dict[str, object]) -> Sample:
+    return Sample(**{**record, "pictures": tuple(record["pictures"])})  # type: ignore[arg-type]
+
+
+def save(state: object, path: Path) -> None:
+    """Writes whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)  # noqa: PTH105 — the atomic one, by its usual name

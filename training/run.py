@@ -1,0 +1,22 @@
+"""Makes the checkpoint, stage after stage, going on where it was left: `python -m training.run --out DIR`."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from training.config import Config
+from training.vae_stage import train_vae
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="where state, logs, sheets and the checkpoint go")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    asked = parser.parse_args()
+    config, device = Config(), torch.device(asked.device)
+    train_vae(config, asked.out, device=device)
+
+
+if __name__ == "__main__":
+    main()
