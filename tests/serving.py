@@ -14,7 +14,8 @@ import uvicorn
 from PIL import Image
 
 from darkroom.api.app import create_app
-from darkroom.compose import build_service, create_key
+from darkroom.compose import build_service
+from darkroom.keys import create_key
 from darkroom.service import Service
 from darkroom.settings import Settings
 

@@ -1,6 +1,8 @@
 """Sizes and recipe. One config and one seed fix the checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +18,7 @@ class VaeRecipe:
     """shards: of pictures trained on. First on crops, whose batches differ more at the same cost; whole pictures from
     `whole_from` of the steps on. Rates stay until `decay_from` of the steps, then fall linearly to nothing."""
 
-    steps: int = 5000
+    steps: int = 2400
     shards: int = 8
     crop_px: int = 64
     crops: int = 32
@@ -53,6 +55,58 @@ class TransformerSizes:
         return self.heads * self.head_dim
 
 
+_SHARES = MappingProxyType(
+    {
+        "plus.recolour": 5.0,
+        "plus.erase": 4.0,
+        "plus.add": 5.5,
+        "plus.floor": 3.5,
+        "plus.light": 2.0,
+        "plus.seat": 4.0,
+        "multiple_angle": 16.0,
+        "product_photography": 5.0,
+        "texture_apply": 24.0,
+        "texture_extract": 3.5,
+        "eigen_banana": 2.0,
+        "blend_it": 3.0,
+        "relight": 3.0,
+        "remove_lighting": 2.0,
+        "next_scene": 4.5,
+        "group_photo": 3.0,
+        "add_people": 4.0,
+        "face_to_portrait": 3.0,
+        "eraser": 3.5,
+        "pair": 2.0,
+        "unadapted": 3.0,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointRecipe:
+    """A step takes `parts` batches of `batch` samples, each of one job with its adapters.
+
+    The pool begins with `first_shards` and grows evenly to `shards`. Up to `flow_from` of the steps only t = 1 is trained
+    (noise in, picture out); then half of the samples are at other times, a tenth of those without their prompt.
+    changed_weight: of tokens that the edit changes, against 1.
+    """
+
+    steps: int = 16_000
+    batch: int = 16
+    parts: int = 3
+    first_shards: int = 8
+    shards: int = 100
+    flow_from: float = 0.9
+    decay_from: float = 0.3
+    matrix_rate: float = 0.02
+    other_rate: float = 1.5e-3
+    average: float = 0.998
+    changed_weight: float = 3.0
+    unprompted: float = 0.1
+    shares: Mapping[str, float] = field(default_factory=lambda: _SHARES)
+    """How often a batch is of each job. unadapted: a preset's samples without its adapter, which leave the picture alone."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     seed: int = 1
@@ -60,3 +114,4 @@ class Config:
     vae_recipe: VaeRecipe = field(default_factory=VaeRecipe)
     text: TextSizes = field(default_factory=TextSizes)
     transformer: TransformerSizes = field(default_factory=TransformerSizes)
+    joint_recipe: JointRecipe = field(default_factory=JointRecipe)

@@ -23,8 +23,8 @@ class Journal:
     def __init__(self, folder: Path, steps: int) -> None:
         self.folder, self.steps = folder, steps
         folder.mkdir(parents=True, exist_ok=True)
-        self._saved = self._begun = time.monotonic()
-        self._begun_step: int | None = None
+        self._saved = time.monotonic()
+        self._first: tuple[int, float] | None = None
 
     def resume(self) -> dict[str, Any] | None:
         """The state last saved; forgets what was logged after it."""
@@ -47,12 +47,11 @@ class Journal:
         self._saved = time.monotonic()
 
     def report(self, step: int, **figures: float) -> None:
-        if self._begun_step is None:
-            self._begun_step = step
+        self._first = self._first or (step, time.monotonic())
         rounded = {name: round(value, 5) for name, value in figures.items()}
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps({"step": step, **rounded}) + "\n")
-        pace = (time.monotonic() - self._begun) / max(1, step - self._begun_step)
+        pace = (time.monotonic() - self._first[1]) / max(1, step - self._first[0])
         done = step / self.steps
         bar = "█" * round(20 * done) + "·" * (20 - round(20 * done))
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())

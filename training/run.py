@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from training.config import Config
+from training.joint_stage import train_joint
 from training.vae_stage import train_vae
 
 
@@ -15,7 +16,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     asked = parser.parse_args()
     config, device = Config(), torch.device(asked.device)
-    train_vae(config, asked.out, device=device)
+    vae = train_vae(config, asked.out, device=device)
+    train_joint(config, asked.out, vae, device=device)
 
 
 if __name__ == "__main__":

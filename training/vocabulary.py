@@ -19,6 +19,7 @@ class Vocabulary:
     def __init__(self, folder: Path) -> None:
         self._tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
         self.image_token: int = self._tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        self.rows: int = -(-len(self._tokenizer) // 64) * 64
         self._suffix = self._ids(SUFFIX)
         if (count := len(self._ids(PREFIX))) != DROPPED_TOKENS:
             raise ValueError(f"the prefix is {count} tokens, not {DROPPED_TOKENS}")

@@ -5,11 +5,22 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from darkroom.settings import Settings
 from serving import PATIENCE_S, Gallery, Node, gallery, picture, serving
 
 MAX_BODY_BYTES = 1_000_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> Iterator[None]:
+    """Structlog's own default draws every frame with its variables, which takes seconds."""
+    before = structlog.get_config()
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*before["processors"][:-1], renderer])
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from darkroom.api.app import create_app
-from darkroom.compose import build_service, create_key
+from darkroom.compose import build_service
+from darkroom.keys import create_key
 from darkroom.settings import Settings
 
 

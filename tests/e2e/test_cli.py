@@ -235,8 +235,9 @@ def test_edit_here_says_what_is_wrong(photo, tmp_path):
     assert re.search(r"^local +1,000,000,000 +0 +0 ", listed, re.MULTILINE)
 
 
-def test_ctrl_c_cancels_on_the_server(server, photo, tmp_path):
-    """Interrupting the command cancels its job on the server and gives the price back."""
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_edit_is_cancelled_on_the_server(server, photo, tmp_path, sig):
+    """Ctrl-C, or SIGTERM, cancels the command's job on the server and gives the price back."""
     before = server.call("GET", "/v1/get-user-credits", server.key).json()["credits"]
     command = [DARKROOM, "edit", photo, "-p", "x", "-o", tmp_path / "out.png", "--steps", str(LONG)]
     with subprocess.Popen(
@@ -247,7 +248,7 @@ def test_ctrl_c_cancels_on_the_server(server, photo, tmp_path):
         start_new_session=True,
     ) as editing:
         poll_until(lambda: jobs(server)["PROCESSING"], "the job runs")
-        os.killpg(editing.pid, signal.SIGINT)
+        os.killpg(editing.pid, sig)
         assert editing.wait(PATIENCE_S) == 130
         assert editing.stderr.read() == "darkroom: cancelled\n"
     poll_until(lambda: not jobs(server)["PROCESSING"], "the job ends")

@@ -8,12 +8,12 @@ import time
 
 import httpx
 import pytest
-from e2e.node import Node
 
 from darkroom.blobs.folder import Folder
 from darkroom.job import MICRO, State
 from darkroom.ledger.sqlite import SqliteLedger
 from darkroom.sweep import Sweeper
+from e2e.node import Node
 
 WORKER_POINTS = [
     "worker SqliteLedger.claim after",

@@ -78,7 +78,7 @@ def test_variants_of_the_checkpoint_agree_too(tiny_checkpoint, tmp_path, file, c
 
 
 def test_the_unpatched_reference_makes_another_picture(tiny_checkpoint, reference):
-    """Not marking image tokens, as stock diffusers does, shows in the picture: so parity proves that ours are marked."""
+    """Not marking image tokens, as stock diffusers does, shows in the picture: parity proves that ours are."""
     edit, pictures = an_edit(pictures=2), some_pictures(2)
     stock = Reference(tiny_checkpoint, patched=False).edit(edit, pictures)
     assert levels_between(stock.picture, reference.edit(edit, pictures).picture) >= 9

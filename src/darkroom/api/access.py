@@ -55,6 +55,6 @@ class Access:
                     "request",
                     method=scope["method"],
                     path=scope["path"],
-                    status=HUNG_UP if status is None else status,
+                    status=HUNG_UP if status is None else int(status),
                     ms=round((time.perf_counter() - started) * 1000, 1),
                 )

@@ -3,13 +3,15 @@
 import asyncio
 import io
 import os
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from darkroom.cli.console import note, say
+from darkroom.cli.models import complete_slug
 from darkroom.cli.serve import require_checkpoint
 from darkroom.errors import InvalidField, UnknownModel
 
@@ -26,6 +28,8 @@ EXAMPLES = """Examples:
 """
 
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+STOPPED = 130
+"""Exit status when Ctrl-C or SIGTERM cancelled the job."""
 DEFAULT_MODEL = "qwen-image-edit-plus"
 
 
@@ -38,7 +42,13 @@ def edit(  # noqa: PLR0913, PLR0917  a flag each
         Path, typer.Option("--out", "-o", help="Where the result goes; .png (without loss), .jpg, .jpeg or .webp.")
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="SLUG", help="Which model; `darkroom models` lists them.")
+        str,
+        typer.Option(
+            *("--model", "-m"),
+            metavar="SLUG",
+            autocompletion=complete_slug,
+            help="Which model; `darkroom models` lists them.",
+        ),
     ] = DEFAULT_MODEL,
     seed: Annotated[
         int | None, typer.Option(help="Same seed, same picture; -1 picks one. (default: the model's)")
@@ -63,13 +73,7 @@ def edit(  # noqa: PLR0913, PLR0917  a flag each
 
     The job is counted and kept as any client's is; Ctrl-C cancels it.
     """
-    image_format = FORMATS.get(out.suffix.lower())
-    if image_format is None:
-        raise InvalidField(f"--out {out}: name a file that ends in {', '.join(FORMATS)}", field="out")
-    if out.is_dir() or not out.parent.is_dir():
-        raise InvalidField(
-            f"--out {out}: {'is a folder' if out.is_dir() else 'its folder does not exist'}", field="out"
-        )
+    image_format = format_of(out)
     if server is not None and not key:
         raise InvalidField("--server needs a key: --key dk_…, or the variable SEGMIND_API_KEY", field="key")
     if quality is not None and image_format == "png":
@@ -87,6 +91,18 @@ def edit(  # noqa: PLR0913, PLR0917  a flag each
     edited = _make(model, params, server=server, key=key)
     write_atomically(out, edited.data)
     _report(out, edited)
+
+
+def format_of(out: Path) -> str:
+    """The format that OUT's suffix asks for. Raises `InvalidField` if that, or the place, can't be."""
+    image_format = FORMATS.get(out.suffix.lower())
+    if image_format is None:
+        raise InvalidField(f"--out {out}: name a file that ends in {', '.join(FORMATS)}", field="out")
+    if out.is_dir():
+        raise InvalidField(f"--out {out} is a folder; name a file in it", field="out")
+    if not out.parent.is_dir():
+        raise InvalidField(f"--out {out}: its folder does not exist", field="out")
+    return image_format
 
 
 def read_pictures(slug: str, pictures: Sequence[str]) -> dict[str, object]:
@@ -119,16 +135,24 @@ def _make(slug: str, params: Mapping[str, object], *, server: str | None, key: s
     try:
         if server is not None and key is not None:
             with Bar(waiting="waiting for the server") as bar:
-                return asyncio.run(edit_there(server, key, slug, given, bar.observe))
+                return asyncio.run(_stoppable(edit_there(server, key, slug, given, bar.observe)))
         settings = read_settings()
         if "log_level" not in settings.model_fields_set:
             settings = settings.model_copy(update={"log_level": "warning"})
         require_checkpoint(settings)
         with Bar(waiting="loading the model") as bar:
-            return asyncio.run(edit_here(settings, slug, given, bar.observe))
-    except KeyboardInterrupt:
+            return asyncio.run(_stoppable(edit_here(settings, slug, given, bar.observe)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         note("darkroom: cancelled")
-        raise
+        raise typer.Exit(STOPPED) from None
+
+
+async def _stoppable(making: Awaitable["Edited"]) -> "Edited":
+    """Have SIGTERM cancel the task as Ctrl-C does."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await making
 
 
 def write_atomically(out: Path, data: bytes) -> None:

@@ -35,8 +35,9 @@ def create(
 ) -> None:
     """Create a key. Standard output has the key and nothing else; it is not shown again."""
     from darkroom.catalogue import read_catalogue
-    from darkroom.compose import create_key, open_ledger
+    from darkroom.keys import create_key
     from darkroom.settings import read_settings
+    from darkroom.stores import open_ledger
 
     slugs = None if models is None else tuple(slug.strip() for slug in models.split(",") if slug.strip())
     known = read_catalogue()
@@ -58,8 +59,8 @@ def create(
 @app.command("list")
 def list_() -> None:
     """List all keys with their credits, oldest first; never their secrets."""
-    from darkroom.compose import open_ledger
     from darkroom.settings import read_settings
+    from darkroom.stores import open_ledger
 
     ledger = open_ledger(read_settings())
     try:
@@ -91,8 +92,8 @@ def list_() -> None:
 @app.command("revoke")
 def revoke(name: Annotated[str, typer.Argument(help="The key's name, as `darkroom keys list` shows it.")]) -> None:
     """Revoke a key at once. What it has submitted already still runs."""
-    from darkroom.compose import open_ledger
     from darkroom.settings import read_settings
+    from darkroom.stores import open_ledger
 
     ledger = open_ledger(read_settings())
     try:

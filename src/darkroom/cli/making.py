@@ -8,9 +8,10 @@ from uuid import uuid4
 
 from darkroom.admission import Asked
 from darkroom.client import Client
-from darkroom.compose import build_service, create_key
+from darkroom.compose import build_service
 from darkroom.errors import BadSetting, JobCancelled, JobError, ServerRefused, ServerUnreachable, SetupError
 from darkroom.job import Failure, Job, Progress, Result, State
+from darkroom.keys import create_key
 from darkroom.ledger.contract import Key, Ledger
 from darkroom.observability import logging
 from darkroom.service import Service

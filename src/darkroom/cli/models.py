@@ -18,6 +18,13 @@ EXAMPLES = """Examples:
 app = typer.Typer(help="List the models, or show what one takes.", epilog=EXAMPLES)
 
 
+def complete_slug(incomplete: str) -> list[str]:
+    """For the shell: the models whose names begin so."""
+    from darkroom.catalogue import read_catalogue
+
+    return [slug for slug in read_catalogue() if slug.startswith(incomplete)]
+
+
 @app.callback(invoke_without_command=True)
 def list_(context: typer.Context) -> None:
     """List the models, or show what one takes."""
@@ -36,7 +43,9 @@ def list_(context: typer.Context) -> None:
 
 
 @app.command("show")
-def show_(slug: Annotated[str, typer.Argument(help="As `darkroom models` lists it.")]) -> None:
+def show_(
+    slug: Annotated[str, typer.Argument(help="As `darkroom models` lists it.", autocompletion=complete_slug)],
+) -> None:
     """Show a model's parameters: type, default, what is allowed, what it is for."""
     from darkroom.catalogue import read_catalogue
 

@@ -16,7 +16,9 @@ from darkroom.cli.console import note, say
 from darkroom.cli.keys import FIRST_CREDITS
 from darkroom.cli.listener import url_of
 from darkroom.cli.making import LOCAL_KEY
-from darkroom.compose import build_service, create_key
+from darkroom.compose import build_service
+from darkroom.keys import create_key
+from darkroom.ledger.contract import Ledger
 from darkroom.observability import logging
 from darkroom.service import Service
 from darkroom.settings import Settings
@@ -91,7 +93,7 @@ async def announce(service: Service, url: str) -> None:
             note(f"darkroom: trying again; {url}/health/ready says when it is")
             said = health.reason
         await asyncio.sleep(LOOK_S)
-    secret = await asyncio.to_thread(first_key, service)
+    secret = await asyncio.to_thread(first_key, service.ledger)
     # The line that tells a script to go on comes after the one it will need.
     if secret:
         say(f"API key: {secret}")
@@ -102,9 +104,9 @@ async def announce(service: Service, url: str) -> None:
         say("    -F image=@photo.jpg -F prompt='Make it snow' -F image_format=png -o edited.png")
 
 
-def first_key(service: Service) -> str | None:
+def first_key(ledger: Ledger) -> str | None:
     """A key for a ledger that has had none yet, not counting the one for this machine's own edits."""
-    if any(key.name != LOCAL_KEY for key in service.ledger.keys()):  # noqa: SIM118  no mapping
+    if any(key.name != LOCAL_KEY for key in ledger.keys()):  # noqa: SIM118  no mapping
         return None
-    secret, _ = create_key(service.ledger, name=FIRST_KEY, credits=FIRST_CREDITS)
+    secret, _ = create_key(ledger, name=FIRST_KEY, credits=FIRST_CREDITS)
     return secret

@@ -245,13 +245,10 @@ class TimeEmbedding(nn.Module):
         )
 
     def forward(self, moments: Tensor) -> Tensor:
-        """moments: [steps], 1 being pure noise, in the dtype computed in → [steps, D].
-
-        The frequencies pass through that dtype, since the model was trained so.
-        """
+        """moments: [steps], 1 being pure noise, in the dtype computed in → [steps, D]."""
         half = TIME_CHANNELS // 2
         exponents = torch.arange(half, dtype=torch.float32, device=moments.device) * (-math.log(10000) / half)
-        angles = 1000 * (moments.float()[:, None] * exponents.exp().to(moments.dtype).float())
+        angles = 1000 * (moments.float()[:, None] * exponents.exp())
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(moments.dtype)
         first, second = self.timestep_embedder["linear_1"], self.timestep_embedder["linear_2"]
         embedded: Tensor = second(F.silu(first(waves)))

@@ -5,6 +5,7 @@ one attempt at one job along and nothing else; and it is the same program when w
 """
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,11 +15,13 @@ from io import FileIO
 import structlog
 
 from darkroom.checkpoint.locate import locate
-from darkroom.compose import open_blobs, open_fetcher, open_ledger, picture_limits
 from darkroom.engine.engine import Engine
 from darkroom.errors import BadSetting, OutOfMemory, SetupError
+from darkroom.fetch.guard import Fetcher
 from darkroom.observability import logging
+from darkroom.picture import Limits
 from darkroom.settings import Settings
+from darkroom.stores import open_blobs, open_ledger
 from darkroom.worker.loop import Worker
 from darkroom.worker.messages import Configure, Message, Ready, SetupFailed, from_line, to_line
 from darkroom.worker.orders import Orders
@@ -30,6 +33,8 @@ ORPHAN_S = 30
 
 def main() -> int:
     """0 drained · 3 the engine can't be loaded · 4 out of memory, to be replaced · 5 orphaned and stuck."""
+    # A service manager may signal all of its processes at once; this one ends when the service has drained it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     inbox, outbox = _take_stdio()
     sending = threading.Lock()
 
@@ -55,9 +60,9 @@ def main() -> int:
         name=configure.worker,
         ledger=open_ledger(settings),
         blobs=open_blobs(settings),
-        fetcher=open_fetcher(settings),
+        fetcher=Fetcher(allow=settings.fetch_allow, max_bytes=settings.max_picture_bytes),
         engine=engine,
-        limits=picture_limits(settings),
+        limits=Limits(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px),
         orders=orders,
         tell=tell,
         heartbeat_s=settings.lease_s / HEARTBEATS_A_LEASE,

@@ -59,6 +59,14 @@ def test_bad_usage_is_refused_before_any_work(darkroom, tmp_path, photo, words, 
     assert not (tmp_path / "out.png").exists()
 
 
+def test_the_key_may_come_from_the_sdks_variable(darkroom, monkeypatch, photo):
+    """Whoever has set up the SDK needs no --key."""
+    monkeypatch.setenv("SEGMIND_API_KEY", "dk_x")
+    ran = darkroom("edit", photo, "-p", "x", "-o", "out.png", "--server", "http://127.0.0.1:1")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no answer from http://127.0.0.1:1" in ran.err
+
+
 def test_a_result_is_put_in_place_whole(tmp_path):
     """The file is the new one or the old one, and no draft stays behind."""
     out = tmp_path / "out.png"

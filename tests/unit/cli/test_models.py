@@ -1,4 +1,5 @@
 from darkroom.catalogue import read_catalogue
+from darkroom.cli.models import complete_slug
 
 
 def test_every_model_is_listed(darkroom):
@@ -23,3 +24,11 @@ def test_an_unknown_model_is_refused(darkroom):
     assert ran.code == 2
     assert "nope" in ran.err
     assert "darkroom models" in ran.err
+
+
+def test_the_shell_completes_slugs():
+    """The models' names need not be typed in full."""
+    assert complete_slug("qwen-image-edit-plus-te") == [
+        "qwen-image-edit-plus-texture-apply",
+        "qwen-image-edit-plus-texture-extract",
+    ]

@@ -1,0 +1,149 @@
+"""Trains text encoder, transformer and the presets' adapters together, on latents.
+
+First at t = 1 alone: from noise, in one step, the picture the prompt asks for. That grounds the prompt within minutes.
+Flow matching at all times, which makes many steps work too, is learnt at the end.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.config import Config, JointRecipe
+from training.journal import Journal
+from training.judge import Judge
+from training.latents import Batch, Coder, Pool, add_shard
+from training.model import Editor, by_optimiser, compile_pointwise
+from training.optimiser import Optimiser
+from training.pool import save
+from training.vae_stage import average, rate
+from training.vocabulary import Vocabulary, make_vocabulary
+from training.world.jobs import adapters
+
+_REPORT_EVERY = 50
+_JUDGE_EVERY = 500
+
+
+def train_joint(config: Config, folder: Path, vae: Path, *, device: torch.device, compiled: bool = True) -> Path:
+    """Trains to the end, or from where it was left. Returns the file with the averaged weights."""
+    finished = folder / "joint" / "finished.pt"
+    if finished.exists():
+        return finished
+    recipe = config.joint_recipe
+    run = JointRun(config, folder, vae, device=device, compiled=compiled)
+    while run.step < recipe.steps:
+        losses = run.advance()
+        if run.step % _REPORT_EVERY == 0:
+            run.journal.report(run.step, **losses)
+        if run.step % _JUDGE_EVERY == 0 or run.step == recipe.steps:
+            run.journal.report(run.step, **run.judge.figures(run.averaged, run.journal.folder))
+            run.journal.draw_curve(("loss", "plus_db", "multiple_angle_db", "texture_apply_db", "product_photography_db"))
+        if run.journal.due or run.step == recipe.steps:
+            run.save()
+    save(run.averaged.state_dict(), finished)
+    return finished
+
+
+class JointRun:
+    def __init__(self, config: Config, folder: Path, vae: Path, *, device: torch.device, compiled: bool) -> None:
+        self.config, self.folder, self.device = config, folder, device
+        self.vocabulary = vocabulary(folder, config.seed)
+        self.coder = Coder.load(config, vae, device)
+        self.pool = Pool(self.vocabulary)
+        torch.manual_seed(config.seed)
+        self.editor, self.averaged = (new_editor(config, self.vocabulary, device) for _ in range(2))
+        self.averaged.load_state_dict(self.editor.state_dict())
+        if compiled:
+            compile_pointwise()
+        recipe = config.joint_recipe
+        self.optimiser = Optimiser(
+            *by_optimiser(self.editor), matrix_rate=recipe.matrix_rate, other_rate=recipe.other_rate
+        )
+        self.journal = Journal(folder / "joint", recipe.steps)
+        self.judge = Judge(config, folder, self.coder, self.vocabulary, device)
+        self.losses: dict[str, float] = {}
+        self.step = 0
+        if state := self.journal.resume():
+            self.step = state["step"]
+            self.editor.load_state_dict(state["weights"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimiser.restore(state["optimiser"])
+
+    def advance(self) -> dict[str, float]:
+        """One step; returns running losses by job. A step's randomness comes from the seed and its number alone."""
+        recipe = self.config.joint_recipe
+        while self.pool.shards < shards_at(self.step, recipe):
+            add_shard(self.pool, self.config, self.folder, self.pool.shards, self.coder, self.device)
+        draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
+        flowing = self.step >= recipe.flow_from * recipe.steps
+        jobs, shares = list(recipe.shares), torch.tensor(list(recipe.shares.values()))
+        for n in torch.multinomial(shares, recipe.parts, generator=draw).tolist():
+            batch = self.pool.draw(jobs[n], recipe.batch, draw, unprompted=recipe.unprompted if flowing else 0.0)
+            loss = self._loss(batch, jobs[n], draw, flowing=flowing)
+            (loss / recipe.parts).backward()  # type: ignore[no-untyped-call]
+            self._note(jobs[n], float(loss.detach()))
+        self.optimiser.step(rate(self.step, recipe.steps, recipe.decay_from))
+        self.step += 1
+        average(self.averaged, self.editor, min(recipe.average, self.step / (self.step + 10)))
+        return {**self.losses, "loss": sum(self.losses.values()) / len(self.losses)}
+
+    def _loss(self, batch: Batch, job: str, draw: torch.Generator, *, flowing: bool) -> Tensor:
+        batch = on(batch, self.device)
+        noise = torch.randn(batch.target.shape, generator=draw).to(self.device)
+        moments = torch.ones(len(noise))
+        if flowing:
+            half = len(noise) // 2
+            moments[half:] = shifted(torch.rand(len(noise) - half, generator=draw))
+        moments = moments.to(self.device)
+        along = moments[:, None, None]
+        noisy = along * noise + (1 - along) * batch.target
+        velocity = self.editor(batch, noisy, moments, adapters(job))
+        off = (velocity - (noise - batch.target)).square().mean(-1)
+        weight = 1 + (self.config.joint_recipe.changed_weight - 1) * batch.changed.float()
+        return (off * weight).sum() / weight.sum()
+
+    def _note(self, job: str, loss: float) -> None:
+        group = "plus" if job.startswith("plus.") else job
+        before = self.losses.get(group, loss)
+        self.losses[group] = before + 0.05 * (loss - before)
+
+    def save(self) -> None:
+        self.journal.save(
+            {
+                "step": self.step,
+                "weights": self.editor.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimiser": self.optimiser.state(),
+            }
+        )
+
+
+def vocabulary(folder: Path, seed: int) -> Vocabulary:
+    """The run's tokenizer, made if the folder has none."""
+    if not (folder / "tokenizer").exists():
+        make_vocabulary(folder / "tokenizer", seed)
+    return Vocabulary(folder / "tokenizer")
+
+
+def new_editor(config: Config, words: Vocabulary, device: torch.device) -> Editor:
+    """With weights to be trained, in bfloat16 products."""
+    editor = Editor(config, tokens=words.rows, image_token=words.image_token, dtype=torch.bfloat16)
+    return editor.to(device)
+
+
+def shards_at(step: int, recipe: JointRecipe) -> int:
+    """How many shards are drawn from at a step."""
+    grown = (recipe.shards - recipe.first_shards) * step / recipe.steps
+    return recipe.first_shards + int(grown)
+
+
+def shifted(uniform: Tensor) -> Tensor:
+    """Times as an edit's own schedule spreads them: later ones, with more noise, are more frequent."""
+    weight = torch.e**0.5
+    return weight * uniform / (1 + (weight - 1) * uniform)
+
+
+def on(batch: Batch, device: torch.device) -> Batch:
+    tensors = ("opening", "rest", "padded", "pictures", "target", "changed")
+    return replace(batch, **{name: getattr(batch, name).to(device) for name in tensors})
