@@ -3,9 +3,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Threads that wait by spinning make a busy machine crawl; see worker/supervisor.py.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check fix bench docs clean
 

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+import darkroom.engine  # noqa: F401  says how threads wait, which must be said before a test imports torch
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -61,17 +61,17 @@ class Processor:
 class Reference:
     """patched: tell the text encoder which tokens are image tokens, as transformers 5 needs and diffusers does not."""
 
-    def __init__(self, folder: Path, *, patched: bool = True) -> None:
-        text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    def __init__(self, folder: Path, *, patched: bool = True, dtype: torch.dtype = torch.float32) -> None:
+        text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder", dtype=dtype)
         if patched:
             text_encoder.register_forward_pre_hook(_mark_images, with_kwargs=True)
         self.pipeline = QwenImageEditPlusPipeline(
             scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
-            vae=AutoencoderKLQwenImage.from_pretrained(folder / "vae", torch_dtype=torch.float32),
+            vae=AutoencoderKLQwenImage.from_pretrained(folder / "vae", torch_dtype=dtype),
             text_encoder=text_encoder,
             tokenizer=Qwen2Tokenizer.from_pretrained(folder / "tokenizer"),
             processor=None,
-            transformer=QwenImageTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32),
+            transformer=QwenImageTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=dtype),
         )
         self.pipeline.processor = Processor(folder)
         self.pipeline.set_progress_bar_config(disable=True)

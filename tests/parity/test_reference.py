@@ -84,6 +84,16 @@ def test_the_unpatched_reference_makes_another_picture(tiny_checkpoint, referenc
     assert levels_between(stock.picture, reference.edit(edit, pictures).picture) >= 9
 
 
+def test_bfloat16_is_as_near_to_float32_as_the_references(tiny_checkpoint, reference, engine):
+    """Computing coarsely costs no more than it costs the reference pipeline."""
+    edit, pictures = an_edit(pictures=2), some_pictures(2)
+    coarse = Engine.load(tiny_checkpoint, device="cpu", dtype="bfloat16").edit(edit, pictures, lambda _: None).image
+    fine = engine.edit(edit, pictures, lambda _: None).image
+    theirs = Reference(tiny_checkpoint, dtype=torch.bfloat16).edit(edit, pictures).picture
+    ours_off = np.abs(np.asarray(coarse, dtype=float) - np.asarray(fine, dtype=float)).mean() / 255
+    assert ours_off <= 1.25 * np.abs(theirs - reference.edit(edit, pictures).picture).mean()
+
+
 TERMS = (
     ("transformer", "txt_mod.1.weight"),
     ("transformer", "txt_mlp.net.2.bias"),

@@ -1,1 +1,7 @@
-"""The engine: the model's stages. The only package that imports torch."""
+"""The model: the only part of Darkroom that computes with torch."""
+
+import os
+
+# OpenMP's threads spin while they wait for one another, which on a machine with anything else to do makes an edit take
+# many times as long. Read when torch is loaded, hence here; an operator's own choice stands.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -24,7 +24,7 @@ from darkroom.checkpoint.layout import published_name
 from darkroom.engine.tiny_tokenizer import make_tokenizer
 from darkroom.errors import BadSetting, SetupError
 
-WORKING_SIZES = {"output_area_px": 256 * 256, "vae_area_px": 192 * 192, "condition_area_px": 160 * 160}
+WORKING_SIZES = {"output_area_px": 192 * 192, "vae_area_px": 160 * 160, "condition_area_px": 128 * 128}
 
 TRANSFORMER: dict[str, Any] = {
     "_class_name": "QwenImageTransformer2DModel",

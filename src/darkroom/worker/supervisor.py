@@ -33,10 +33,6 @@ BACKOFF_S = (0.1, 1, 2, 4, 8, 15, 30)
 EXIT_S = 10
 """How long a worker may take to exit once it has closed its pipe, or its grace is over."""
 
-WORKER_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Environment of a worker, where nobody has set it otherwise. Threads that wait for each other by spinning make an edit
-on a busy CPU take ten times as long; torch reads this when it is loaded."""
-
 log = structlog.get_logger()
 
 
@@ -130,7 +126,6 @@ class Supervisor:
             stdout=asyncio.subprocess.PIPE,
             # A terminal's Ctrl-C is for the service alone: it drains its worker.
             process_group=0,
-            env=WORKER_DEFAULTS | os.environ,
         )
         self._send(Configure(worker=self._name, settings=self._settings.model_dump(mode="json")))
         log.info("worker started", worker=self._name, pid=process.pid)

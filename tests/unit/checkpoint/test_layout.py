@@ -27,7 +27,7 @@ def test_a_whole_checkpoint_is_read(tiny_checkpoint):
     tensor = layout.transformer.tensors["txt_norm.weight"]
     assert (tensor.shape, tensor.dtype, tensor.parameters, tensor.size_bytes) == ((64,), "BF16", 64, 128)
     assert layout.tokenizer == tiny_checkpoint / "tokenizer"
-    assert layout.working_sizes == WorkingSizes(output_area_px=256**2, vae_area_px=192**2, condition_area_px=160**2)
+    assert layout.working_sizes == WorkingSizes(output_area_px=192**2, vae_area_px=160**2, condition_area_px=128**2)
 
 
 @pytest.mark.parametrize(

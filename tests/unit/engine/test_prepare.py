@@ -40,7 +40,7 @@ def test_the_ratio_asked_for_is_the_results():
 @pytest.mark.parametrize("size", [(1, 400), (400, 1), (1, 20_000), (20_000, 1)])
 def test_a_sliver_is_refused_by_its_field(size):
     """A picture that would round to nothing is named, with the remedy."""
-    with pytest.raises(PictureInvalid, match="image_2: .*crop") as caught:
+    with pytest.raises(PictureInvalid, match=r"image_2: .*crop") as caught:
         prepare(an_edit(pictures=2), [a_picture(50, 50), a_picture(*size)], SMALL, EYES)
     assert caught.value.field == "image_2"
 

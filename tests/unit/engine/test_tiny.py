@@ -19,7 +19,7 @@ def digests(folder):
 
 
 def test_the_same_seed_gives_the_same_bytes(tiny_checkpoint, tmp_path):
-    """A checkpoint is its seed: made again in another process, every file is the same; another seed's weights differ."""
+    """Made again in another process, every file is the same; with another seed, all weights and only they differ."""
     subprocess.run([sys.executable, "-m", "darkroom.engine.tiny", str(tmp_path / "again")], check=True)
     make_tiny(tmp_path / "other", seed=1)
     first, again, other = map(digests, (tiny_checkpoint, tmp_path / "again", tmp_path / "other"))
