@@ -1,4 +1,4 @@
-"""The model: the only part of Darkroom that computes with torch."""
+"""The engine: the model's stages. The only package that imports torch."""
 
 import os
 

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from darkroom.checkpoint.layout import Layout, WorkingSizes, read_layout
+from darkroom.checkpoint.tensors import needed_tensors
 from darkroom.edit import Edit
 from darkroom.engine.decode import decode
 from darkroom.engine.denoise import Conditions, Prompt, denoise
@@ -133,6 +134,9 @@ class Engine:
 
 def load_models(layout: Layout, *, device: torch.device, dtype: torch.dtype) -> Models:
     """Raises `BadCheckpoint`."""
+    for part in (layout.transformer, layout.text_encoder, layout.vae):
+        # A config that makes no sense is told as such, before a library's class trips over it.
+        needed_tensors(part)
     with WithoutMemory():
         transformer = Transformer(TransformerConfig.read(layout.transformer.config))
     fill(transformer, layout.transformer, device=device, dtype=dtype, fused=FUSED)

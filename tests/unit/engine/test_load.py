@@ -2,8 +2,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from darkroom.checkpoint.layout import read_layout
+from darkroom.checkpoint.layout import Component, read_layout
+from darkroom.checkpoint.tensors import needed_tensors
 from darkroom.engine.engine import load_models
+from darkroom.engine.load import WithoutMemory, _places
+from darkroom.engine.transformer import FUSED, Transformer, TransformerConfig
 from darkroom.errors import BadCheckpoint
 
 
@@ -46,6 +49,40 @@ def test_every_parameter_has_its_stored_value(tiny_checkpoint):
             assert value.device.type == "cpu"
             assert value.dtype == torch.float32
             assert not value.requires_grad
+
+
+def test_at_the_published_size_every_tensor_has_its_place():
+    """The full transformer, built without memory, takes the published names and shapes, all of them and no others."""
+    config = {
+        "attention_head_dim": 128,
+        "in_channels": 64,
+        "joint_attention_dim": 3584,
+        "num_attention_heads": 24,
+        "num_layers": 60,
+        "out_channels": 16,
+        "patch_size": 2,
+    }
+    with WithoutMemory():
+        model = Transformer(TransformerConfig.read(config))
+    places = {name: place.shape for name, place in _places(model, FUSED)}
+    component = Component(name="transformer", class_name="", config=config, tensors={})
+    assert places == needed_tensors(component)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 20_430_401_088
+
+
+@pytest.mark.parametrize(
+    ("file", "entry"),
+    [
+        ("transformer/config.json", {"num_layers": "three"}),
+        ("text_encoder/config.json", {"hidden_size": None}),
+        ("vae/config.json", {"dim_mult": 4}),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_an_error_of_the_checkpoint(folder, change, file, entry):
+    """The error names the part whose config.json it is."""
+    change(file, **entry)
+    with pytest.raises(BadCheckpoint, match=file.replace(".", r"\.")):
+        load(folder)
 
 
 def test_a_missing_tensor_is_named(folder, vae_file):
