@@ -30,7 +30,7 @@ fix: $(INSTALLED) ## Mend what the linter can
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine
-	PYTHONPATH=tests $(BIN)/python benchmarks/edit.py
+	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python benchmarks/edit.py
 
 docs: $(INSTALLED) ## Write the docs pages that come from the code
 	$(BIN)/python scripts/settings_page.py

@@ -15,14 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as module
 from PIL import Image
 
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.engine.engine import Engine
-from darkroom.engine.sizes import fit
 from darkroom.engine.tiny import make_tiny
-from parity.reference import Reference
+from parity.oracle import Reference
 
 ROUNDS = 7
 STEPS = 8
@@ -59,23 +57,12 @@ def row(checkpoint: Path, count: int) -> dict[str, float]:
         true_cfg_scale=4.0,
         output=Output(format=ImageFormat.PNG, quality=95),
     )
-    width_px, height_px = fit(reference.sizes.output_area_px, pictures[0].width / pictures[0].height)
-    module.VAE_IMAGE_SIZE, module.CONDITION_IMAGE_SIZE = reference.sizes.vae_area_px, reference.sizes.condition_area_px
 
     def ours() -> None:
         engine.edit(edit, pictures, lambda _: None)
 
     def theirs() -> None:
-        reference.pipeline(
-            image=pictures,
-            prompt=edit.prompt,
-            negative_prompt=edit.negative_prompt,
-            true_cfg_scale=edit.true_cfg_scale,
-            num_inference_steps=STEPS,
-            generator=torch.Generator().manual_seed(edit.seed),
-            width=width_px,
-            height=height_px,
-        )
+        reference.edit(edit, pictures)
 
     ours_s, theirs_s = in_turns(ours, theirs)
     return {
@@ -88,7 +75,8 @@ def row(checkpoint: Path, count: int) -> dict[str, float]:
 
 def in_turns(first: Callable[[], None], second: Callable[[], None]) -> tuple[list[float], list[float]]:
     """Seconds of each, a warm-up left out: taken in turns, so that a slow spell of the machine meets both."""
-    first(), second()
+    for warm_up in (first, second):
+        warm_up()
     times: tuple[list[float], list[float]] = ([], [])
     for done in range(ROUNDS):
         for call, taken in zip((first, second), times, strict=True):
