@@ -86,8 +86,8 @@ _SHARES = MappingProxyType(
 class JointRecipe:
     """A step takes `parts` batches of `batch` samples, each of one job with its adapters.
 
-    The pool begins with `first_shards` and grows evenly to `shards`. Up to `flow_from` of the steps only t = 1 is trained
-    (noise in, picture out); then half of the samples are at other times, a tenth of those without their prompt.
+    The pool begins with `first_shards` and grows evenly to `shards`. Up to `flow_from` of the steps only t = 1 is
+    trained (noise in, picture out); then half of the samples are at other times, a tenth of those without prompt.
     changed_weight: of tokens that the edit changes, against 1.
     """
 
@@ -104,7 +104,15 @@ class JointRecipe:
     changed_weight: float = 3.0
     unprompted: float = 0.1
     shares: Mapping[str, float] = field(default_factory=lambda: _SHARES)
-    """How often a batch is of each job. unadapted: a preset's samples without its adapter, which leave the picture alone."""
+    """How often a batch is of each job. unadapted: a preset's samples without its adapter: the picture stays."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FastRecipe:
+    """Of the 8-step LoRA; its batches are as the joint recipe has them."""
+
+    steps: int = 800
+    rate: float = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,3 +123,4 @@ class Config:
     text: TextSizes = field(default_factory=TextSizes)
     transformer: TransformerSizes = field(default_factory=TransformerSizes)
     joint_recipe: JointRecipe = field(default_factory=JointRecipe)
+    fast_recipe: FastRecipe = field(default_factory=FastRecipe)

@@ -38,7 +38,9 @@ def train_joint(config: Config, folder: Path, vae: Path, *, device: torch.device
             run.journal.report(run.step, **losses)
         if run.step % _JUDGE_EVERY == 0 or run.step == recipe.steps:
             run.journal.report(run.step, **run.judge.figures(run.averaged, run.journal.folder))
-            run.journal.draw_curve(("loss", "plus_db", "multiple_angle_db", "texture_apply_db", "product_photography_db"))
+            run.journal.draw_curve(
+                ("loss", "plus_db", "multiple_angle_db", "texture_apply_db", "product_photography_db")
+            )
         if run.journal.due or run.step == recipe.steps:
             run.save()
     save(run.averaged.state_dict(), finished)
@@ -101,7 +103,8 @@ class JointRun:
         velocity = self.editor(batch, noisy, moments, adapters(job))
         off = (velocity - (noise - batch.target)).square().mean(-1)
         weight = 1 + (self.config.joint_recipe.changed_weight - 1) * batch.changed.float()
-        return (off * weight).sum() / weight.sum()
+        loss: Tensor = (off * weight).sum() / weight.sum()
+        return loss
 
     def _note(self, job: str, loss: float) -> None:
         group = "plus" if job.startswith("plus.") else job
@@ -141,7 +144,8 @@ def shards_at(step: int, recipe: JointRecipe) -> int:
 def shifted(uniform: Tensor) -> Tensor:
     """Times as an edit's own schedule spreads them: later ones, with more noise, are more frequent."""
     weight = torch.e**0.5
-    return weight * uniform / (1 + (weight - 1) * uniform)
+    times: Tensor = weight * uniform / (1 + (weight - 1) * uniform)
+    return times
 
 
 def on(batch: Batch, device: torch.device) -> Batch:

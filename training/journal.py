@@ -18,7 +18,7 @@ _CURVE_PX = (900, 300)
 
 
 class Journal:
-    """A stage's folder. `state.pt` is written every few minutes, whole or not at all; `log.jsonl` has a line a report."""
+    """A stage's folder. `state.pt` is written every few minutes, whole or not at all; `log.jsonl` has its reports."""
 
     def __init__(self, folder: Path, steps: int) -> None:
         self.folder, self.steps = folder, steps
@@ -56,7 +56,9 @@ class Journal:
         bar = "█" * round(20 * done) + "·" * (20 - round(20 * done))
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         left_s = pace * (self.steps - step)
-        sys.stdout.write(f"{self.folder.name} {bar} {step}/{self.steps}  {shown}  {pace:.2f} s/step  {left_s / 60:.0f} min\n")
+        sys.stdout.write(
+            f"{self.folder.name} {bar} {step}/{self.steps}  {shown}  {pace:.2f} s/step  {left_s / 60:.0f} min\n"
+        )
         sys.stdout.flush()
 
     def draw_curve(self, names: Sequence[str]) -> None:
@@ -71,7 +73,9 @@ class Journal:
                 continue
             low, top = min(value for _, value in points), max(value for _, value in points)
             colour = ("black", "red", "blue", "green", "orange", "purple")[place % 6]
-            pen.text((wide - 260, 8 + 14 * place), f"{name}: {low:.4g} to {top:.4g}, now {points[-1][1]:.4g}", fill=colour)
+            pen.text(
+                (wide - 260, 8 + 14 * place), f"{name}: {low:.4g} to {top:.4g}, now {points[-1][1]:.4g}", fill=colour
+            )
             span = max(top - low, 1e-9)
             xy = [(step / self.steps * wide, high - 8 - (value - low) / span * (high - 16)) for step, value in points]
             pen.line(xy, fill=colour, width=2)

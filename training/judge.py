@@ -1,6 +1,7 @@
 """A look at a model in training: one step on unseen scenes, against the truth and against what another prompt asks."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,7 +34,10 @@ class Judge:
         self._pictures: Tensor = kept["pictures"]
         samples = [Sample(**{**record, "pictures": tuple(record["pictures"])}) for record in kept["samples"]]
         self._asked = {job: _spread([s for s in samples if s.job == job], _EACH) for job in JOBS}
-        self._rivals = {job: [_rival(sample, samples) for sample in asked] for job, asked in self._asked.items()}
+        self._rivals = {
+            job: [next(iter(rivals_of(sample, samples)), None) for sample in asked]
+            for job, asked in self._asked.items()
+        }
         self._coder, self._vocabulary, self._device = coder, vocabulary, device
 
     @torch.no_grad()
@@ -80,7 +84,7 @@ class Judge:
         longest = max(map(len, rests))
         count = len(asked[0].pictures)
         latents = self._coder.encode(self._pictures[[p for sample in asked for p in sample.pictures]])
-        pictures = latents.unflatten(0, (len(asked), count)).flatten(1, 2)
+        pictures = torch.unflatten(latents, 0, (len(asked), count)).flatten(1, 2)
         device = self._device
         return Batch(
             opening=torch.tensor(self._vocabulary.opening(count), device=device),
@@ -102,14 +106,13 @@ def _spread(samples: list[Sample], count: int) -> list[Sample]:
     return [samples[n * len(samples) // count] for n in range(min(count, len(samples)))]
 
 
-def _rival(sample: Sample, samples: list[Sample]) -> Sample | None:
-    """Asks another thing of the same first picture."""
-    same = (
+def rivals_of(sample: Sample, samples: Sequence[Sample]) -> list[Sample]:
+    """Those that ask another thing of the same first picture."""
+    return [
         other
         for other in samples
         if other.job == sample.job
         and other.rivals == sample.rivals != ""
         and other.pictures[0] == sample.pictures[0]
         and other.target != sample.target
-    )
-    return next(same, None)
+    ]

@@ -11,7 +11,7 @@ from darkroom.engine.vae import TOKEN_PX, pack, unpack
 from training.config import Config
 from training.measure import changed_area, changed_tokens
 from training.pool import Shard, picture_shard, save
-from training.vae_twin import VaeTwin
+from training.vae_twin import VaeTwin, channels_last
 from training.vocabulary import Vocabulary
 from training.world.draft import Sample
 from training.world.jobs import PRESETS
@@ -28,7 +28,7 @@ class Coder:
     @classmethod
     def load(cls, config: Config, finished: Path, device: torch.device) -> "Coder":
         state = torch.load(finished, weights_only=True)
-        twin = VaeTwin(config.vae).to(device, memory_format=torch.channels_last)
+        twin = channels_last(VaeTwin(config.vae).to(device))
         twin.load_state_dict(state["weights"])
         mean, std = (torch.tensor(state[name], device=device).view(1, -1, 1, 1) for name in ("mean", "std"))
         return cls(twin=twin.eval(), mean=mean, std=std)
@@ -37,7 +37,7 @@ class Coder:
     def encode(self, pictures: Tensor) -> Tensor:
         """uint8, N × 3 × H × W → [N, tokens, channels], float32."""
         parts = []
-        for part in pictures.split(16):
+        for part in torch.split(pictures, 16):
             real = part.to(self.mean.device, memory_format=torch.channels_last).float() / 127.5 - 1
             with torch.autocast(self.mean.device.type, torch.bfloat16):
                 latents = self.twin.encode(real)
@@ -48,7 +48,7 @@ class Coder:
     def decode(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
         """Inverse of `encode`."""
         parts = []
-        for part in tokens.split(16):
+        for part in torch.split(tokens, 16):
             latents = unpack(part.float(), rows, columns) * self.std + self.mean
             with torch.autocast(self.mean.device.type, torch.bfloat16):
                 made = self.twin.decode(latents.contiguous(memory_format=torch.channels_last))
@@ -108,7 +108,9 @@ class Pool:
         longest = -(-max(map(len, rests)) // 4) * 4
         lengths = torch.tensor([len(rest) for rest in rests])
         count = len(chosen[0][2].pictures)
-        pictures = torch.stack([torch.cat([self._latents[s][p] for p in sample.pictures]) for s, _, sample, _ in chosen])
+        pictures = torch.stack(
+            [torch.cat([self._latents[s][p] for p in sample.pictures]) for s, _, sample, _ in chosen]
+        )
         target = torch.stack([self._latents[s][sample.target] for s, _, sample, _ in chosen])
         changed = torch.stack([self._changed[s][place] for s, place, *_ in chosen])
         if refused:

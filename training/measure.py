@@ -17,10 +17,8 @@ def changed_area(truth: Tensor, before: Tensor) -> Tensor:
 def psnr_db(made: Tensor, truth: Tensor, area: Tensor | None = None) -> Tensor:
     """Over the area, or the whole picture; at most 68 dB, so that an exact match counts as a number."""
     squares = (made.float() - truth.float()).square().mean(1)
-    if area is None:
-        error = squares.mean((1, 2))
-    else:
-        error = (squares * area).sum((1, 2)) / area.sum((1, 2)).clamp(min=1)
+    within = torch.ones_like(squares) if area is None else area.float()
+    error = (squares * within).sum((1, 2)) / within.sum((1, 2)).clamp(min=1)
     return 10 * (255**2 / error.clamp(min=1e-2)).log10()
 
 

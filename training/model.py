@@ -53,7 +53,8 @@ def compile_pointwise() -> None:
 
 def by_optimiser(editor: Editor) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters for Muon (attention and MLP matrices of both networks), and for Adam."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in editor.named_parameters():
         inner = any(part in name for part in (".attn.to", ".attn.add", "_mlp.", "self_attn.", ".mlp."))
         is_matrix = inner and parameter.dim() == 2 and not name.startswith("adapters.")

@@ -32,7 +32,9 @@ class Optimiser:
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         for (rows, columns), places in self._groups.items():
-            self._step_group(rows, columns, [place for place in places if self._matrices[place].grad is not None], scale)
+            self._step_group(
+                rows, columns, [place for place in places if self._matrices[place].grad is not None], scale
+            )
 
     @torch.no_grad()
     def _step_group(self, rows: int, columns: int, places: list[int], scale: float) -> None:
@@ -71,4 +73,5 @@ def _orthogonal(stacked: Tensor) -> Tensor:
     for _ in range(5):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    turned: Tensor = x.mT if tall else x
+    return turned

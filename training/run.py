@@ -6,6 +6,9 @@ from pathlib import Path
 import torch
 
 from training.config import Config
+from training.evaluate import evaluate
+from training.export import export
+from training.fast_stage import train_fast
 from training.joint_stage import train_joint
 from training.vae_stage import train_vae
 
@@ -17,7 +20,11 @@ def main() -> None:
     asked = parser.parse_args()
     config, device = Config(), torch.device(asked.device)
     vae = train_vae(config, asked.out, device=device)
-    train_joint(config, asked.out, vae, device=device)
+    joint = train_joint(config, asked.out, vae, device=device)
+    train_fast(config, asked.out, vae, joint, device=device)
+    if not (asked.out / "checkpoint").exists():
+        export(config, asked.out, asked.out / "checkpoint")
+    evaluate(config, asked.out)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ class Model(nn.Module):
     def __init__(self, sizes: TextSizes, tokens: int) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(tokens, sizes.hidden)
-        self.layers = nn.ModuleList([Layer(sizes) for _ in range(sizes.layers)])
+        self.stack = [Layer(sizes) for _ in range(sizes.layers)]
+        self.layers = nn.ModuleList(self.stack)
         self.norm = nn.RMSNorm(sizes.hidden, eps=_EPS)
 
 
@@ -112,7 +113,7 @@ class TextTwin(nn.Module):
         x, y = embedded[None], self.model.embed_tokens(rest)
         early = _causal(count, count).to(rest.device)
         late = _causal(length, count + length).to(rest.device)
-        for layer in self.model.layers:
+        for layer in self.model.stack:
             x, k, v = layer.opened(x, turn[:, :count], early)
             y = layer(y, (k, v), turn[:, count:], late)
         hidden = torch.cat([x[:, DROPPED_TOKENS:].expand(len(y), -1, -1), y], dim=1)
@@ -124,11 +125,11 @@ class TextTwin(nn.Module):
         return rope_positions([*is_image, *([False] * rest)], (PATCHES,) * pictures)
 
     def _turn(self, positions: Tensor) -> Tensor:
-        """cos and sin of each token's angles: [2, tokens, head]."""
+        """Cos and sin of each token's angles: [2, tokens, head]."""
         head = self.sizes.hidden // self.sizes.heads
         inverse = 1.0 / (_THETA ** (torch.arange(0, head, 2, dtype=torch.float32) / head))
         angles = positions[..., None].float() * inverse
-        parts = angles.split(list(self.sizes.mrope_section), dim=-1)
+        parts = torch.split(angles, list(self.sizes.mrope_section), dim=-1)
         mixed = torch.cat([part[axis % 3] for axis, part in enumerate(parts)], dim=-1)
         both = torch.cat([mixed, mixed], dim=-1)
         return torch.stack([both.cos(), both.sin()])
@@ -138,7 +139,8 @@ def _turned(x: Tensor, turn: Tensor) -> Tensor:
     """x: [B, heads, tokens, head], whose halves make the pairs that are turned."""
     low, high = x.chunk(2, dim=-1)
     cos, sin = turn.to(x.dtype)
-    return x * cos + torch.cat([-high, low], dim=-1) * sin
+    turned: Tensor = x * cos + torch.cat([-high, low], dim=-1) * sin
+    return turned
 
 
 def _causal(queries: int, keys: int) -> Tensor:

@@ -7,6 +7,7 @@ S image tokens (the result's first), D width.
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 — its name everywhere
@@ -27,7 +28,7 @@ class Adapter(nn.Module):
     def __init__(self, sizes: TransformerSizes) -> None:
         super().__init__()
         width, rank = sizes.width, sizes.adapter_rank
-        shapes = {name: (width, width) for name in ADAPTED}
+        shapes = dict.fromkeys(ADAPTED, (width, width))
         shapes["img_mlp.net.0.proj"], shapes["img_mlp.net.2"] = (4 * width, width), (width, 4 * width)
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
         for block in range(sizes.layers):
@@ -39,7 +40,8 @@ class Adapter(nn.Module):
     def change(self, block: int, name: str) -> Tensor:
         """What it adds to a module's weight."""
         key = adapter_key(block, name)
-        return self.up[key] @ self.down[key]
+        grown: Tensor = self.up[key] @ self.down[key]
+        return grown
 
 
 def adapter_key(block: int, name: str) -> str:
@@ -49,7 +51,7 @@ def adapter_key(block: int, name: str) -> str:
 class Linear(nn.Linear):
     """A linear layer whose weight may be given a change for one call."""
 
-    def forward(self, x: Tensor, change: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, change: Tensor | None = None) -> Tensor:
         return F.linear(x, self.weight if change is None else self.weight + change, self.bias)
 
 
@@ -72,6 +74,9 @@ class Widen(nn.Module):
         super().__init__()
         self.proj = Linear(width, 4 * width)
 
+    def forward(self, x: Tensor, change: Tensor | None) -> Tensor:
+        return F.gelu(self.proj(x, change), approximate="tanh")
+
 
 class FeedForward(nn.Module):
     def __init__(self, width: int) -> None:
@@ -79,7 +84,8 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleList([Widen(width), nn.Identity(), Linear(4 * width, width)])
 
     def forward(self, x: Tensor, wide: Tensor | None = None, narrow: Tensor | None = None) -> Tensor:
-        out: Tensor = self.net[2](F.gelu(self.net[0].proj(x, wide), approximate="tanh"), narrow)
+        widen, _, narrows = self.net
+        out: Tensor = narrows(widen(x, wide), narrow)
         return out
 
 
@@ -94,8 +100,15 @@ class Block(nn.Module):
         self.attn = Attention(sizes)
         self.img_mlp, self.txt_mlp = FeedForward(width), FeedForward(width)
 
-    def forward(  # noqa: PLR0913, PLR0917 — a block's inputs
-        self, image: Tensor, text: Tensor, time: Tensor, turn: Tensor, bias: Tensor, change: dict[str, Tensor], read: int
+    def forward(
+        self,
+        image: Tensor,
+        text: Tensor,
+        time: Tensor,
+        turn: Tensor,
+        bias: Tensor,
+        change: dict[str, Tensor],
+        read: int,
     ) -> tuple[Tensor, Tensor | None]:
         """image: [B, S, D]; text: [B, T, D]; time: [B, D]; turn: cos and sin of T + S tokens; bias: [B, 1, 1, T + S].
 
@@ -107,8 +120,12 @@ class Block(nn.Module):
         txt_mod = self.txt_mod(time).float()[:, None].chunk(6, -1)
         normed, txt_normed = self._modulated(image, *mod[:2]), self._modulated(text, *txt_mod[:2])
         queried = normed[:, :read] if last else normed
-        k = torch.cat([self._heads(attn.add_k_proj(txt_normed)), self._heads(attn.to_k(normed, change.get("attn.to_k")))], 1)
-        v = torch.cat([self._heads(attn.add_v_proj(txt_normed)), self._heads(attn.to_v(normed, change.get("attn.to_v")))], 1)
+        k = torch.cat(
+            [self._heads(attn.add_k_proj(txt_normed)), self._heads(attn.to_k(normed, change.get("attn.to_k")))], 1
+        )
+        v = torch.cat(
+            [self._heads(attn.add_v_proj(txt_normed)), self._heads(attn.to_v(normed, change.get("attn.to_v")))], 1
+        )
         q = self._heads(attn.to_q(queried, change.get("attn.to_q")))
         tokens = text.shape[1]
         k = self._placed(k, attn.norm_added_k.weight, attn.norm_k.weight, tokens, turn)
@@ -132,7 +149,7 @@ class Block(nn.Module):
 
     def _heads(self, projected: Tensor) -> Tensor:
         """[B, tokens, D] → [B, tokens, heads, head]."""
-        return projected.unflatten(-1, (self.attn.heads, -1))
+        return torch.unflatten(projected, -1, (self.attn.heads, -1))
 
     @staticmethod
     def _placed(x: Tensor, text_gain: Tensor, image_gain: Tensor, tokens: int, turn: Tensor) -> Tensor:
@@ -175,15 +192,16 @@ class TransformerTwin(nn.Module):
         self.time_text_embed = Time(width)
         self.txt_norm = nn.RMSNorm(joint, eps=_EPS)
         self.img_in, self.txt_in = nn.Linear(channels, width), nn.Linear(joint, width)
-        self.transformer_blocks = nn.ModuleList([Block(sizes, dtype) for _ in range(sizes.layers)])
+        blocks = [Block(sizes, dtype) for _ in range(sizes.layers)]
+        self.transformer_blocks = nn.ModuleList(blocks)
         self.norm_out, self.proj_out = OutputNorm(width), nn.Linear(width, channels)
-        for block in self.transformer_blocks:
-            for mod in (block.img_mod[1], block.txt_mod[1]):
-                _gates_open(mod, width)
+        for block in blocks:
+            _gates_open(block.img_mod, width)
+            _gates_open(block.txt_mod, width)
         nn.init.zeros_(self.norm_out.linear.weight)
         nn.init.zeros_(self.norm_out.linear.bias)
 
-    def forward(  # noqa: PLR0913 — a denoiser's inputs
+    def forward(
         self,
         noisy: Tensor,
         references: Tensor,
@@ -215,13 +233,14 @@ class TransformerTwin(nn.Module):
         return out
 
 
-def _gates_open(mod: nn.Linear, width: int) -> None:
+@torch.no_grad()
+def _gates_open(mod: nn.Sequential, width: int) -> None:
     """Starts as a plain residual block: no shift, no scale, gates of 1."""
-    nn.init.zeros_(mod.weight)
-    nn.init.zeros_(mod.bias)
-    with torch.no_grad():
-        mod.bias[2 * width : 3 * width] = 1.0
-        mod.bias[5 * width :] = 1.0
+    linear = cast("nn.Linear", mod[1])
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    linear.bias[2 * width : 3 * width] = 1.0
+    linear.bias[5 * width :] = 1.0
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
@@ -232,7 +251,7 @@ def _turned(x: Tensor, gain: Tensor, turn: Tensor) -> Tensor:
     """x: [B, tokens, heads, head], RMS-normed, times gain, neighbouring channels turned."""
     wide = x.float()
     wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + _EPS) * gain
-    even, odd = wide.unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = torch.unflatten(wide, -1, (-1, 2)).unbind(-1)
     cos, sin = turn[0], turn[1]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
 

@@ -10,7 +10,7 @@ from training.config import Config, VaeRecipe
 from training.journal import Journal, sheet
 from training.optimiser import Optimiser
 from training.pool import make_shard, picture_shard, save
-from training.vae_twin import Norm, VaeTwin
+from training.vae_twin import Norm, VaeTwin, channels_last
 from training.world.jobs import Split
 
 _REPORT_EVERY = 50
@@ -19,7 +19,7 @@ _JUDGED = 128
 
 
 def train_vae(config: Config, folder: Path, *, device: torch.device, compiled: bool = True) -> Path:
-    """Trains to the end, or from where it was left. Returns the file with the averaged weights and latent statistics."""
+    """Trains to the end, or from where it was left. Returns the file with averaged weights and latent statistics."""
     finished = folder / "vae" / "finished.pt"
     if finished.exists():
         return finished
@@ -28,7 +28,7 @@ def train_vae(config: Config, folder: Path, *, device: torch.device, compiled: b
         [picture_shard(folder / "pool", config.seed, n, device=device).pictures for n in range(recipe.shards)]
     )
     judged = _judged(config, folder, device)
-    run = _Run(config, folder, device=device, compiled=compiled)
+    run = VaeRun(config, folder, device=device, compiled=compiled)
     while run.step < recipe.steps:
         loss = run.advance(pictures)
         if run.step % _REPORT_EVERY == 0:
@@ -51,24 +51,23 @@ def _judged(config: Config, folder: Path, device: torch.device) -> Tensor:
     return kept[:_JUDGED]
 
 
-class _Run:
+class VaeRun:
     def __init__(self, config: Config, folder: Path, *, device: torch.device, compiled: bool) -> None:
         self.config, self.device = config, device
         torch.manual_seed(config.seed)
-        self.twin = VaeTwin(config.vae).to(device, memory_format=torch.channels_last)
-        self.averaged = VaeTwin(config.vae).to(device, memory_format=torch.channels_last)
+        self.twin = channels_last(VaeTwin(config.vae).to(device))
+        self.averaged = channels_last(VaeTwin(config.vae).to(device))
         self.averaged.load_state_dict(self.twin.state_dict())
         if compiled:
+            forward = torch.compile(Norm.forward, dynamic=True)
             for module in self.twin.modules():
                 if isinstance(module, Norm):
-                    module.forward = _compiled_norm.__get__(module)  # type: ignore[method-assign]
+                    module.forward = forward.__get__(module)  # type: ignore[method-assign]
         recipe = config.vae_recipe
         named = list(self.twin.named_parameters())
         matrices = [parameter for name, parameter in named if _is_matrix(name, parameter)]
         others = [parameter for name, parameter in named if not _is_matrix(name, parameter)]
-        self.optimiser = Optimiser(
-            matrices, others, matrix_rate=recipe.matrix_rate, other_rate=recipe.other_rate
-        )
+        self.optimiser = Optimiser(matrices, others, matrix_rate=recipe.matrix_rate, other_rate=recipe.other_rate)
         self.journal = Journal(folder / "vae", recipe.steps)
         self.step = 0
         if state := self.journal.resume():
@@ -115,9 +114,6 @@ class _Run:
         )
 
 
-_compiled_norm = torch.compile(Norm.forward, dynamic=True)
-
-
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Muon suits inner convolutions; the picture's own channels and norms are Adam's."""
     return parameter.dim() == 4 and not name.startswith(("encoder.conv_in", "decoder.conv_out"))
@@ -153,7 +149,7 @@ def average(averaged: nn.Module, current: nn.Module, keep: float) -> None:
 def rebuilt(twin: VaeTwin, pictures: Tensor, device: torch.device) -> Tensor:
     """The pictures through the VAE and back, uint8."""
     parts = []
-    for part in pictures.split(16):
+    for part in torch.split(pictures, 16):
         with torch.autocast(device.type, torch.bfloat16):
             made = twin.decode(twin.encode(part.to(device).float() / 127.5 - 1))
         parts.append((made.float().clamp(-1, 1) * 127.5 + 128).to(torch.uint8).cpu())
@@ -170,7 +166,9 @@ def psnr_db(made: Tensor, truth: Tensor) -> float:
 def finished_state(twin: VaeTwin, pictures: Tensor) -> dict[str, object]:
     """The weights, and each latent channel's mean and standard deviation over pictures."""
     device = next(twin.parameters()).device
-    latents = torch.cat([twin.encode(part.to(device).float() / 127.5 - 1).cpu() for part in pictures[::4].split(16)])
+    latents = torch.cat(
+        [twin.encode(part.to(device).float() / 127.5 - 1).cpu() for part in torch.split(pictures[::4], 16)]
+    )
     return {
         "weights": twin.state_dict(),
         "mean": latents.mean((0, 2, 3)).tolist(),

@@ -4,6 +4,8 @@ With one frame, a causal 3-D convolution reads its kernel's last slice alone, so
 slice, make the published model compute the same. Module names are the published ones.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812 — its name everywhere
 from torch import Tensor, nn
@@ -36,7 +38,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kept: Tensor = self.conv_shortcut(x)
-        return kept + self.conv2(self.norm2(self.conv1(self.norm1(x))))
+        out: Tensor = kept + self.conv2(self.norm2(self.conv1(self.norm1(x))))
+        return out
 
 
 class Attention(nn.Module):
@@ -107,8 +110,8 @@ class Encoder(nn.Module):
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
         blocks: list[nn.Module] = []
         for stage, outward in enumerate(widths[1:]):
-            for number in range(sizes.num_res_blocks):
-                blocks.append(Residual(outward if number else widths[stage], outward))
+            inward = [widths[stage]] + [outward] * (sizes.num_res_blocks - 1)
+            blocks.extend(Residual(width, outward) for width in inward)
             if stage < len(sizes.dim_mult) - 1:
                 blocks.append(Down(outward))
         self.down_blocks = nn.ModuleList(blocks)
@@ -169,20 +172,27 @@ class VaeTwin(nn.Module):
         return out
 
 
-def unfold(twin: VaeTwin, published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The twin's weights under the shapes of a published state dict, given for its shapes; what a single frame never
-    reads is zero."""
+def channels_last(twin: VaeTwin) -> VaeTwin:
+    """With its weights laid out as convolutions read them fastest."""
+    for parameter in twin.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return twin
+
+
+def unfold(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The twin's weights in the published model's shapes; what a single frame never reads is zero.
+
+    Raises ValueError on a weight the published model lacks.
+    """
+    if extra := weights.keys() - shapes.keys():
+        raise ValueError(f"the published model lacks {sorted(extra)}")
     out = {}
-    own = twin.state_dict()
-    for name, like in published.items():
-        value = own.get(name)
-        if value is None:
-            out[name] = torch.zeros_like(like)
-        elif value.dim() == 4 and like.dim() == 5:
-            out[name] = torch.zeros_like(like)
+    for name, shape in shapes.items():
+        value = weights.get(name)
+        out[name] = torch.zeros(shape)
+        if value is not None and value.dim() == 4 and len(shape) == 5:
             out[name][:, :, -1] = value
-        else:
-            out[name] = value.reshape(like.shape)
-    if missing := own.keys() - published.keys():
-        raise ValueError(f"the published model lacks {sorted(missing)}")
+        elif value is not None:
+            out[name] = value.reshape(shape)
     return out

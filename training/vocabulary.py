@@ -14,7 +14,7 @@ TOKENS_A_PICTURE = 4
 
 
 class Vocabulary:
-    """Prompts as the engine will tokenize them, in two parts: what only the number of pictures decides, and the rest."""
+    """Prompts as the engine will tokenize them, in two parts: what the number of pictures decides, and the rest."""
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)

@@ -31,7 +31,7 @@ def recolour(draft: Draft) -> None:
 
 
 def erase(draft: Draft) -> None:
-    """One of two things, or the only one; and its picture back again, for `add`, where its place can be told in words."""
+    """One of two things, or the only one."""
     rng = draft.rng
     scene = stage.setting(rng, stage.things(rng, rng.choice((1, 2, 2, 2))))
     whole = draft.picture(scene)

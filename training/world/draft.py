@@ -16,9 +16,9 @@ Retouch = Callable[..., Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """Asked of `pictures` (one to three, the prompt's order): `prompt`. The right answer is `target`. Numbers are places in
-    the draft's pictures. job: the edit's kind. rivals: samples with the same rival name differ in what is asked
-    only (another turn, another swatch, another colour)."""
+    """Asked of `pictures` (one to three, the prompt's order): `prompt`. The right answer is `target`. Numbers are
+    places in the draft's pictures. job: the edit's kind. rivals: samples with the same rival name differ only in what
+    is asked (another turn, another swatch, another colour)."""
 
     job: str
     pictures: tuple[int, ...]

@@ -38,9 +38,7 @@ def group_photo(draft: Draft) -> None:
     shirts, hairs = rng.sample(list(PAINTS), count), [rng.choice(list(HAIRS)) for _ in range(count)]
     portraits = [draft.picture(portrayed(draft, *looks)) for looks in zip(shirts, hairs, strict=True)]
     places = (-0.55, 0.55) if count == 2 else (-0.95, 0.0, 0.95)
-    people = tuple(
-        stage.person(shirt, hair, x, size=1.2) for shirt, hair, x in zip(shirts, hairs, places, strict=True)
-    )
+    people = tuple(stage.person(shirt, hair, x, size=1.2) for shirt, hair, x in zip(shirts, hairs, places, strict=True))
     for ground in rng.sample(list(GROUNDS), 2):
         scene = Scene(things=people, floor=Floor(colour=GROUNDS[ground]), sky=SKIES["sky"], light=Light(azimuth=45.0))
         wordings = (

@@ -23,7 +23,7 @@ Vector = tuple[Tensor, Tensor, Tensor]
 
 
 def render(scenes: Sequence[Scene], *, device: torch.device, compiled: bool = True) -> Tensor:
-    """The scenes' pictures: uint8, N × 3 × 128 × 128. compiled: fuse the arithmetic first (a minute, once a process)."""
+    """The scenes' pictures: uint8, N × 3 × 128 × 128. compiled: fuse the arithmetic (a minute, once a process)."""
     packed = [pack(scene) for scene in scenes]
     pictures = torch.empty(len(scenes), 3, SIDE_PX, SIDE_PX, dtype=torch.uint8, device=device)
     for start, one in enumerate(packed):
@@ -65,7 +65,7 @@ def _plane(device: torch.device) -> tuple[Tensor, Tensor]:
 
 @cache
 def _compiled(layout: Layout) -> Callable[..., Vector]:
-    return torch.compile(partial(_cast, layout), dynamic=False)  # type: ignore[no-any-return]
+    return torch.compile(partial(_cast, layout), dynamic=False)
 
 
 def _cast(layout: Layout, solids: Tensor, setting: Tensor, right: Tensor, up: Tensor) -> Vector:
@@ -84,7 +84,9 @@ def _cast(layout: Layout, solids: Tensor, setting: Tensor, right: Tensor, up: Te
     thing = _skin(at, normal, own)
     lamp = (setting[12], setting[13], setting[14])
     facing = torch.where(on_thing, _dot(normal, lamp), lamp[2]).clamp(min=0)
-    start = tuple(a + 2e-3 * torch.where(on_thing, n, float(k == 2)) for k, (a, n) in enumerate(zip(at, normal, strict=True)))
+    start = tuple(
+        a + 2e-3 * torch.where(on_thing, n, float(k == 2)) for k, (a, n) in enumerate(zip(at, normal, strict=True))
+    )
     shaded = _shadowed(layout, solids, start, lamp) & (setting[20] > 0)  # type: ignore[arg-type]
     lit = setting[15] + setting[16] * facing * torch.where(shaded, 0.0, 1.0)
     fog = torch.where(on_floor, ((reach - 5.5) / 6.0).clamp(0, 1), 0.0)
@@ -155,7 +157,7 @@ def _span(solid: Tensor, shape: int, point: Vector, ray: Vector) -> tuple[Tensor
 
 
 def _first_hit(layout: Layout, solids: Tensor, eye: Vector, ray: Vector) -> tuple[Tensor, Vector, list[Tensor]]:
-    """Distance to the nearest solid, its normal there, and what `_skin` needs of it: columns 6–19 and the slot's shape."""
+    """Distance to the nearest solid, its normal there, and what `_skin` needs of it: columns 6–19 and its shape."""
     near = torch.full_like(ray[0], _NEVER)
     zero = torch.zeros_like(near)
     normal: Vector = (zero, zero, zero)
@@ -168,7 +170,7 @@ def _first_hit(layout: Layout, solids: Tensor, eye: Vector, ray: Vector) -> tupl
         cos, sin = solid[6], solid[7]
         world = (cos * facing[0] - sin * facing[1], sin * facing[0] + cos * facing[1], facing[2])
         normal = tuple(torch.where(closer, w, n) for w, n in zip(world, normal, strict=True))  # type: ignore[assignment]
-        mine = [*(solid[k] for k in range(6, 20)), float(shape)]
+        mine = [*(solid[k] for k in range(6, 20)), torch.full_like(zero, shape)]
         own = [torch.where(closer, value, kept) for value, kept in zip(mine, own, strict=True)]
     return near, normal, own
 

@@ -11,9 +11,10 @@ from enum import Enum, IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from training.world.palette import SKIN, SKIES, WHITE, Colour, darker
+from training.world.palette import SKIES, SKIN, WHITE, Colour, darker
 
-# Centre 3, half size 3, cos and sin of the yaw, the thing's origin 3, 1 / its half width, two colours 3 + 3, pattern, repeats.
+# Centre 3, half size 3, cos and sin of the yaw, the thing's origin 3, 1 / its half width, two colours 3 + 3, pattern,
+# repeats.
 WIDTH = 20
 _FAR_BELOW = -1000.0
 
@@ -167,8 +168,8 @@ def _layout(rows: tuple[list[Row], list[Row], list[Row]]) -> Layout:
 
 
 def _setting(scene: Scene) -> npt.NDArray[np.float32]:
-    """Eye 3, right 3, up 3, forward 3, to the light 3, ambient, diffuse, tint 3, shadows, floor 3 + 3 and pattern, sky 3,
-    blank."""
+    """Eye 3, right 3, up 3, forward 3, to the light 3, ambient, diffuse, tint 3, shadows, floor 3 + 3 and pattern,
+    sky 3, blank."""
     camera, light = scene.camera, scene.light
     azimuth, elevation = math.radians(camera.azimuth), math.radians(camera.elevation)
     sin_a, cos_a, sin_e, cos_e = math.sin(azimuth), math.cos(azimuth), math.sin(elevation), math.cos(elevation)

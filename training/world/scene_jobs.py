@@ -1,24 +1,36 @@
 """The presets' jobs on scenes of things. The base model is never asked these; each has an adapter."""
 
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from training.world import stage
 from training.world.draft import Draft
-from training.world.palette import GROUNDS, PAINTS, SKIES, WHITE, Colour
-from training.world.scene import Camera, Floor, Kind, Light, Pattern, Scene, Skin
+from training.world.palette import GROUNDS, SKIES, WHITE, Colour
+from training.world.scene import Camera, Floor, Light, Pattern, Scene
 
 _TURNS = {
     45: ("将镜头向左旋转45度 Rotate the camera 45 degrees to the left.", "Rotate the camera 45 degrees to the left."),
     90: ("将镜头向左旋转90度 Rotate the camera 90 degrees to the left.", "Rotate the camera 90 degrees to the left."),
-    135: ("将镜头向左旋转135度 Rotate the camera 135 degrees to the left.", "Rotate the camera 135 degrees to the left."),
+    135: (
+        "将镜头向左旋转135度 Rotate the camera 135 degrees to the left.",
+        "Rotate the camera 135 degrees to the left.",
+    ),
     180: ("将镜头旋转180度 Turn the camera to the back view.", "Turn the camera to the back view."),
-    225: ("将镜头向右旋转135度 Rotate the camera 135 degrees to the right.", "Rotate the camera 135 degrees to the right."),
-    270: ("将镜头向右旋转90度 Rotate the camera 90 degrees to the right.", "Rotate the camera 90 degrees to the right."),
-    315: ("将镜头向右旋转45度 Rotate the camera 45 degrees to the right.", "Rotate the camera 45 degrees to the right."),
+    225: (
+        "将镜头向右旋转135度 Rotate the camera 135 degrees to the right.",
+        "Rotate the camera 135 degrees to the right.",
+    ),
+    270: (
+        "将镜头向右旋转90度 Rotate the camera 90 degrees to the right.",
+        "Rotate the camera 90 degrees to the right.",
+    ),
+    315: (
+        "将镜头向右旋转45度 Rotate the camera 45 degrees to the right.",
+        "Rotate the camera 45 degrees to the right.",
+    ),
 }
 _TOP = ("将镜头转为俯视", "Turn the camera to a top-down view.", "将镜头转为俯视 Turn the camera to a top-down view.")
 _PLACES: dict[str, tuple[Floor, str, Colour]] = {
@@ -193,7 +205,11 @@ def remove_lighting(draft: Draft) -> None:
     rng = draft.rng
     scene = stage.setting(rng, stage.things(rng, rng.choice((1, 2))))
     flat = draft.picture(replace(scene, light=Light(ambient=0.92, diffuse=0.0, shadows=False)))
-    wordings = ("移除光影,使用柔和光线", "移除光影 Remove the light and shadow, use soft light.", "Remove light and shadow.")
+    wordings = (
+        "移除光影,使用柔和光线",
+        "移除光影 Remove the light and shadow, use soft light.",
+        "Remove light and shadow.",
+    )
     for side, tint in rng.sample(list(product(_LAMPS, _TINTS)), 3):
         lamp = Light(azimuth=_LAMPS[side], height=40.0, ambient=0.36, diffuse=0.8, tint=_TINTS[tint])
         draft.ask("remove_lighting", [draft.picture(replace(scene, light=lamp))], flat, wordings)
