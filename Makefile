@@ -34,6 +34,8 @@ bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this mach
 
 docs: $(INSTALLED) ## Write the docs pages that come from the code
 	$(BIN)/python scripts/settings_page.py
+	$(BIN)/python scripts/errors_page.py
+	$(BIN)/python scripts/sizes_page.py
 
 clean: ## Remove what the commands above have made
 	rm -rf $(VENV) build

@@ -32,6 +32,11 @@ host alone on that port, whatever it resolves to; an address in place of the hos
 to it; a CIDR block every port of every address in it. Everything else that is private, loopback, link-local or
 otherwise special stays shut.
 
+Behind a proxy that ends TLS or changes the host, set either `DARKROOM_PUBLIC_URL`, which settles every link in every
+answer, or `DARKROOM_TRUSTED_PROXIES`, if the server is reached under several names: `X-Forwarded-Proto` and
+`X-Forwarded-Host` are then believed of a connection from one of these addresses. Let the proxy set both headers itself;
+of several values the last counts. Nobody is believed by default.
+
 | setting | default | what it does |
 |---|---|---|
 """

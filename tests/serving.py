@@ -50,7 +50,7 @@ def serving(settings: Settings) -> Iterator[Node]:
     """Runs until the block is left, and then drains."""
     service = build_service(settings)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None))
+    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None, proxy_headers=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
     thread.start()
     try:
@@ -75,7 +75,8 @@ def run(client: httpx.Client, params: dict[str, Any], *, slug: str = "qwen-image
 
 
 class Gallery(ThreadingHTTPServer):
-    """Serves a picture under every path, except /missing, and /held only once `open_gate` is set."""
+    """Serves a picture under every path, except /missing, and /held only once `open_gate` is set. /page is a web page,
+    /huge a picture of six million pixels, /inside leads to another address of this machine."""
 
     daemon_threads = True
 
@@ -96,10 +97,15 @@ class _Hall(BaseHTTPRequestHandler):
         if self.path == "/missing":
             self.send_error(404)
             return
+        if self.path == "/inside":
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.1:9/photo.png")
+            self.end_headers()
+            return
         if self.path == "/held":
             self.server.knocked.set()
             self.server.open_gate.wait(PATIENCE_S)
-        data = picture()
+        data = b"<html>" if self.path == "/page" else picture((3000, 2000) if self.path == "/huge" else (96, 64))
         self.send_response(200)
         self.send_header("Content-Type", "image/png")
         self.send_header("Content-Length", str(len(data)))

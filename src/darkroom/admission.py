@@ -5,20 +5,18 @@ so that a queued or retried job replays to the same picture. Inline pictures are
 to the worker, so that no slow host holds up a submit.
 """
 
-import errno
 import hashlib
 import json
 import re
 import secrets
-import shutil
-from base64 import b64decode
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
 from darkroom.blobs.folder import Folder
-from darkroom.blobs.names import input_name, job_prefixes
+from darkroom.blobs.names import input_name, job_prefixes, upload_name
 from darkroom.catalogue.card import NO_ADAPTER, Card
 from darkroom.catalogue.parameter import Value, shorten
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
@@ -26,15 +24,16 @@ from darkroom.errors import (
     AdapterUnavailable,
     InvalidField,
     ModelForbidden,
-    PictureInvalid,
-    PictureTooLarge,
     RequestError,
-    StorageFull,
     UnknownModel,
+    UnknownRequest,
 )
 from darkroom.fetch.guard import check_address
+from darkroom.inline import read_inline
 from darkroom.ledger.contract import Accepted, Idempotency, Key, Ledger, Submission
-from darkroom.picture import Limits, check_picture
+from darkroom.links import UPLOADS, Links
+from darkroom.picture import Limits
+from darkroom.room import keep
 from darkroom.settings import Settings
 
 MATCH_INPUT: Final = "match_input_image"
@@ -44,8 +43,6 @@ RANDOM: Final = -1
 ADAPTERS: Final = ("lora", "lora_2_url", "lora_3_url")
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+|application/octet-stream)?(;[^;]*)?;base64", re.IGNORECASE)
-_NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,23 +63,33 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Inputs:
-    """The request's pictures: where each will be, in the prompt's order, and the bytes of those that came inline."""
+    """The request's pictures: where each will be, in the prompt's order, and the bytes of those that are here."""
 
     refs: tuple[PictureRef, ...]
     files: Mapping[str, bytes]
 
-    @property
-    def size_bytes(self) -> int:
-        return sum(map(len, self.files.values()))
-
 
 class Admission:
-    """Blocks for decoding and for the disk: to be called in a thread, any number at once."""
+    """Blocks for decoding and for the disk: to be called in a thread, any number at once.
 
-    def __init__(self, *, catalogue: Mapping[str, Card], ledger: Ledger, blobs: Folder, settings: Settings) -> None:
+    clock: seconds since the epoch, to tell links past their time.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Mapping[str, Card],
+        ledger: Ledger,
+        blobs: Folder,
+        links: Links,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
         self._blobs = blobs
+        self._links = links
+        self._clock = clock
         self._settings = settings
         self._limits = Limits(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px)
 
@@ -90,6 +97,10 @@ class Admission:
         """Accept the job; when this returns, all it needs is on disk, and it will end. Raises `RequestError`."""
         card = self._card(asked)
         params = card.check(asked.params, text=asked.text)
+        named = _idempotency(asked.idempotency_name, card, params)
+        # Before the pictures are looked at: what was accepted once is answered, though a link in it has expired since.
+        if named and (earlier := self._ledger.replay(asked.key.id, named)):
+            return earlier
         inputs = self._inputs(card, params, asked.request_id)
         _refuse_adapters(card, params)
         submission = Submission(
@@ -98,10 +109,10 @@ class Admission:
             slug=card.slug,
             edit=settle(card, params, inputs.refs),
             price_micro=card.price_micro,
-            idempotency=_idempotency(asked.idempotency_name, card, params),
+            idempotency=named,
         )
         try:
-            self._keep(inputs)
+            keep(inputs.files, blobs=self._blobs, settings=self._settings)
             accepted = self._ledger.accept(submission)
         except RequestError:
             self._forget(asked.request_id)
@@ -127,35 +138,41 @@ class Admission:
         for field in card.pictures:
             value = params[field]
             if isinstance(value, str) and _ADDRESS.match(value := value.strip()):
-                check_address(value, field=field, allow=self._settings.fetch_allow)
-                refs.append(PictureRef(field=field, url=value))
+                data = self._own(value, field)
+                if data is None:
+                    check_address(value, field=field, allow=self._settings.fetch_allow)
+                    refs.append(PictureRef(field=field, url=value))
+                    continue
             elif isinstance(value, str | bytes):
-                name = input_name(job_id, field)
-                files[name] = self._readable(value if isinstance(value, bytes) else _decoded(value, field), field)
-                refs.append(PictureRef(field=field, blob=name))
+                data = read_inline(value, field=field, limits=self._limits).data
+            else:
+                continue
+            name = input_name(job_id, field)
+            files[name] = data
+            refs.append(PictureRef(field=field, blob=name))
         return _Inputs(refs=tuple(refs), files=files)
 
-    def _readable(self, data: bytes, field: str) -> bytes:
-        """The bytes themselves, once it is certain that the worker can read them."""
-        try:
-            check_picture(data, field=field, limits=self._limits)
-        except (PictureInvalid, PictureTooLarge) as error:
-            raise InvalidField(error.message, field=field) from error
-        return data
+    def _own(self, url: str, field: str) -> bytes | None:
+        """The picture behind a link that this server has signed; None for any other address. Raises `InvalidField`.
 
-    def _keep(self, inputs: _Inputs) -> None:
-        free_bytes = shutil.disk_usage(self._settings.data).free
-        if free_bytes - inputs.size_bytes < self._settings.min_free_bytes:
-            raise StorageFull(
-                f"The server's disk is nearly full ({free_bytes:,} bytes free); nothing was accepted, try again later"
-            )
+        It is copied into the job's inputs, which outlive the link, and no network is asked.
+        """
+        found = self._links.find(url)
+        if found is None:
+            return None
+        kind, owner, file, expires_at = found
+        gone = InvalidField(
+            f"{field}: this link has expired, and the picture is gone; send the picture itself", field=field
+        )
+        if expires_at <= self._clock():
+            raise gone
         try:
-            for name, data in inputs.files.items():
-                self._blobs.put(name, data)
-        except OSError as error:
-            if error.errno in _NO_SPACE:
-                raise StorageFull("The server's disk is full; nothing was accepted, try again later") from error
-            raise
+            if kind == UPLOADS:
+                return self._blobs.get(upload_name(owner, file, expires_at=expires_at))
+            result = self._ledger.job(owner).result
+            return self._blobs.get(result.blob) if result else None
+        except (FileNotFoundError, UnknownRequest):
+            raise gone from None
 
     def _forget(self, job_id: str) -> None:
         for prefix in job_prefixes(job_id):
@@ -222,20 +239,3 @@ def _hashed(value: Value | None) -> str | None:
             return f"text:{hashlib.sha256(value.encode(errors='surrogatepass')).hexdigest()}"
         case _:
             return None
-
-
-def _decoded(text: str, field: str) -> bytes:
-    """The bytes of a data URL or of bare base64; white space in it doesn't matter. Raises `InvalidField`."""
-    payload = text
-    if text[:5].lower() == "data:":
-        header, _, payload = text.partition(",")
-        if not _DATA_URL.fullmatch(header):
-            raise InvalidField(
-                f"{field}: a data URL must begin like data:image/png;base64, and not {shorten(header)!r}", field=field
-            )
-    try:
-        return b64decode("".join(payload.split()), validate=True)
-    except ValueError:
-        raise InvalidField(
-            f"{field} is neither an http(s) address, a data URL nor base64: {shorten(text)!r}", field=field
-        ) from None

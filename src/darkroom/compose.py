@@ -4,8 +4,9 @@ from darkroom.admission import Admission
 from darkroom.catalogue import read_catalogue
 from darkroom.service import Service
 from darkroom.settings import Settings
-from darkroom.stores import open_blobs, open_ledger
+from darkroom.stores import open_blobs, open_ledger, open_links
 from darkroom.sweep import Sweeper
+from darkroom.uploads import Uploads
 
 SWEEPS_A_LEASE = 3
 SWEEP_S = 10
@@ -17,11 +18,14 @@ def build_service(settings: Settings) -> Service:
     catalogue = read_catalogue()
     ledger = open_ledger(settings)
     blobs = open_blobs(settings)
+    links = open_links(settings)
     return Service(
         settings=settings,
         catalogue=catalogue,
         ledger=ledger,
         blobs=blobs,
-        admission=Admission(catalogue=catalogue, ledger=ledger, blobs=blobs, settings=settings),
+        links=links,
+        admission=Admission(catalogue=catalogue, ledger=ledger, blobs=blobs, links=links, settings=settings),
+        uploads=Uploads(blobs=blobs, settings=settings),
         sweeper=Sweeper(ledger=ledger, blobs=blobs, interval_s=min(SWEEP_S, settings.lease_s / SWEEPS_A_LEASE)),
     )

@@ -16,11 +16,13 @@
     │   ├── InsufficientCredits
     │   ├── UnsupportedMediaType
     │   ├── ModelForbidden
+    │   ├── UnknownPath
     │   ├── UnknownModel
     │   ├── UnknownRequest
     │   ├── MethodNotAllowed
     │   ├── IdempotencyConflict
     │   ├── BodyTooLarge
+    │   ├── RangeInvalid
     │   ├── RateLimited
     │   ├── AdapterUnavailable
     │   ├── StorageFull
@@ -118,6 +120,10 @@ class ModelForbidden(RequestError):
     code = "model_forbidden"
 
 
+class UnknownPath(RequestError):
+    code = "not_found"
+
+
 class UnknownModel(RequestError):
     code = "unknown_model"
 
@@ -139,6 +145,16 @@ class IdempotencyConflict(RequestError):
 
 class BodyTooLarge(RequestError):
     code = "body_too_large"
+
+
+class RangeInvalid(RequestError):
+    """`size_bytes`: what there is to ask for."""
+
+    code = "invalid_range"
+
+    def __init__(self, message: str, *, size_bytes: int) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
 
 
 class RateLimited(RequestError):

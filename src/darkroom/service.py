@@ -1,7 +1,7 @@
 """The service: the one door that every client, the API and the command line come in at."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import structlog
 
@@ -13,8 +13,10 @@ from darkroom.errors import InvalidKey
 from darkroom.job import Job, State
 from darkroom.keys import digest
 from darkroom.ledger.contract import Accepted, Key, Ledger
+from darkroom.links import Links
 from darkroom.settings import Settings
 from darkroom.sweep import Sweeper
+from darkroom.uploads import Upload, Uploads
 from darkroom.worker.supervisor import EXIT_S, Health, Supervisor
 
 POLL_S = 1.0
@@ -33,14 +35,18 @@ class Service:
         catalogue: Mapping[str, Card],
         ledger: Ledger,
         blobs: Folder,
+        links: Links,
         admission: Admission,
+        uploads: Uploads,
         sweeper: Sweeper,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.ledger = ledger
         self.blobs = blobs
+        self.links = links
         self._admission = admission
+        self._uploads = uploads
         self._sweeper = sweeper
         self._bell = Bell()
         self._supervisor = Supervisor(settings=settings, ledger=ledger, on_change=self._bell.ring)
@@ -91,6 +97,10 @@ class Service:
             log.info("accepted", slug=asked.slug, request_id=accepted.job.id, key=asked.key.name)
             self._supervisor.wake()
         return accepted
+
+    async def upload(self, params: Mapping[str, object], key: Key) -> Sequence[Upload]:
+        """Keep pictures for later requests. params: as they came, JSON values. Raises `RequestError`."""
+        return await asyncio.to_thread(self._uploads.take, params, key)
 
     async def job(self, job_id: str) -> Job:
         """Raises `UnknownRequest`."""

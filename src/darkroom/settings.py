@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
@@ -58,8 +59,21 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^/]+[^?#]*$",
         description="Address clients reach the server under, for links in answers; unset: the request's own host.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Comma list of addresses or CIDR whose X-Forwarded-Proto and X-Forwarded-Host are believed.",
+    )
     retention_s: float = Field(
         default=3600, gt=0, description="Seconds a request, its inputs and its result are kept after it has ended."
+    )
+    upload_retention_s: float = Field(
+        default=86400, gt=0, description="Seconds an uploaded picture is kept for requests that name it by its link."
+    )
+    upload_max_bytes: int = Field(
+        default=2**30, gt=0, description="Most bytes of uploaded pictures kept at once for one key."
+    )
+    result_metadata: bool = Field(
+        default=True, description="Whether seed, model and request id are written into the result's file."
     )
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -96,7 +110,7 @@ class Settings(BaseSettings):
     def _home(cls, value: Path) -> Path:
         return value.expanduser()
 
-    @field_validator("fetch_allow", mode="before")
+    @field_validator("fetch_allow", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -107,6 +121,13 @@ class Settings(BaseSettings):
     @classmethod
     def _allow(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         AllowList.read(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            ip_network(entry)
         return value
 
     @classmethod

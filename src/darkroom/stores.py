@@ -4,6 +4,7 @@ from darkroom.blobs.folder import Folder
 from darkroom.errors import BadSetting
 from darkroom.ledger.contract import Ledger
 from darkroom.ledger.sqlite import SqliteLedger
+from darkroom.links import Links, read_secret
 from darkroom.settings import Settings
 
 
@@ -17,6 +18,12 @@ def open_blobs(settings: Settings) -> Folder:
     """Raises `BadSetting`."""
     _make_data(settings)
     return Folder(settings.data / "blobs")
+
+
+def open_links(settings: Settings) -> Links:
+    """Raises `BadSetting`."""
+    _make_data(settings)
+    return Links(read_secret(settings.data / "secret"))
 
 
 def _make_data(settings: Settings) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import structlog
 
 from darkroom.blobs.folder import Folder
-from darkroom.blobs.names import job_of, job_prefixes
+from darkroom.blobs.names import JOBS, UPLOADS, job_of, job_prefixes, upload_expires_at
 from darkroom.job import Job
 from darkroom.ledger.contract import Ledger
 
 ORPHAN_AGE_S = 900
 """A file this old that belongs to no job was left by a submit that never came to be."""
 TIDY_S = 60
-"""Seconds between searches for left-overs, which look at every file."""
+"""Seconds between searches for left-overs and for uploads past their time, which look at every file."""
 
 log = structlog.get_logger()
 
@@ -57,13 +57,18 @@ class Sweeper:
             return
         self._tidied_at = now
         old = now - ORPHAN_AGE_S
-        orphans: dict[str, str] = {}
-        for name, modified_at in self._blobs.names():
-            if modified_at < old:
-                orphans[name] = job_of(name)
+        self._expire_uploads(now)
+        orphans = {name: job_of(name) for name, modified_at in self._blobs.names(JOBS) if modified_at < old}
         self._blobs.clean(older_than_s=ORPHAN_AGE_S)
         known = self._ledger.known(set(orphans.values()))
         for name, job_id in orphans.items():
             if job_id not in known:
                 self._blobs.delete(name)
                 log.info("left-over deleted", blob=name)
+
+    def _expire_uploads(self, now: float) -> None:
+        # Their links have ended by then: nobody is kept from a file that is still there.
+        for name, _ in self._blobs.names(UPLOADS):
+            if upload_expires_at(name) <= now:
+                self._blobs.delete(name)
+                log.info("upload expired", blob=name)

@@ -11,6 +11,7 @@ from darkroom.settings import Settings
 from serving import PATIENCE_S, Gallery, Node, gallery, picture, serving
 
 MAX_BODY_BYTES = 1_000_000
+MAX_PICTURE_PX = 4_000_000
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,6 +40,7 @@ def node(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, pictur
         dtype="float32",
         fetch_allow=(pictures.address,),
         max_body_bytes=MAX_BODY_BYTES,
+        max_picture_px=MAX_PICTURE_PX,
         v1_wait_s=PATIENCE_S,
     )
     with serving(settings) as running:

@@ -32,6 +32,14 @@ def test_a_picture_comes_back(client: httpx.Client, params, image_format: str) -
     assert float(answer.headers["x-remaining-credits"]) < 1000
 
 
+def test_the_rate_is_counted_down(node: Node, params) -> None:
+    """Beside the picture, for a key that has a rate."""
+    with node.client(node.new_key("counted", rate_per_minute=5)) as client:
+        headers = client.post(EDIT, json=params).headers
+    assert (headers["x-rate-limit-limit"], headers["x-rate-limit-remaining"]) == ("5", "4")
+    assert headers["x-rate-limit-reset-at-utc"].endswith("Z")
+
+
 def test_base64_comes_as_json(client: httpx.Client, params) -> None:
     """`base64: true` answers with JSON, the picture without a data URL's head."""
     answer = client.post(EDIT, json=params | {"base64": True, "image_format": "png"})

@@ -120,10 +120,11 @@ def test_a_queued_request_is_cancelled_at_once(idle: Node, params) -> None:
 
 
 def test_a_running_request_is_cancelled_within_a_step(client: httpx.Client, params, pictures: Gallery) -> None:
-    """It is asked to stop, says so with 202, and ends FAILED with code cancelled."""
+    """It is asked to stop, says so with 202, ends FAILED with code cancelled and is paid back."""
     pictures.knocked.clear()
     pictures.open_gate.clear()
     params |= {"image": pictures.url("held")}
+    before = client.get("/v1/get-user-credits").json()
     name = {"Idempotency-Key": "cancelled while it runs"}
     submitted = client.post(EDIT, json=params, headers=name).json()
     assert pictures.knocked.wait(PATIENCE_S)
@@ -135,3 +136,4 @@ def test_a_running_request_is_cancelled_within_a_step(client: httpx.Client, para
     answer = client.post("/v1/qwen-image-edit-plus", json=params, headers=name)
     assert answer.status_code == 422
     assert answer.json()["code"] == "cancelled"
+    assert client.get("/v1/get-user-credits").json() == before

@@ -12,6 +12,7 @@ from darkroom.errors import (
     UnknownRequest,
 )
 from darkroom.job import Lease, State
+from darkroom.ledger.contract import Idempotency
 from ledgers import CRASH, PROGRESS, RESULT, START, ask, key_named, make_edit, make_key, running, snapshot
 
 DAY_S = 86_400.0
@@ -142,6 +143,16 @@ class TestAccept:
         with pytest.raises(IdempotencyConflict, match="'order 1'"):
             ledger.accept(ask(key, idempotency=("order 1", "e")))
         assert snapshot(ledger, "j") == before
+
+    def test_a_replay_can_be_asked_for_ahead(self, ledger, key):
+        """An idempotency name gives its job, nothing, or a refusal before anything else of a request is known."""
+        ahead = Idempotency(name="order 1", digest="d")
+        assert ledger.replay(key.id, ahead) is None
+        first = ledger.accept(ask(key, job_id="j", idempotency=("order 1", "d")))
+        again = ledger.replay(key.id, ahead)
+        assert (again.job, again.replayed, again.balance_micro) == (first.job, True, first.balance_micro)
+        with pytest.raises(IdempotencyConflict):
+            ledger.replay(key.id, Idempotency(name="order 1", digest="e"))
 
     def test_idempotency_names_belong_to_a_key(self, ledger, key):
         """Two keys may use the same name for two jobs."""

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import errno
 import io
+import time
 from collections import namedtuple
 from itertools import count
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from darkroom.admission import Admission, Asked
 from darkroom.blobs.folder import Folder
-from darkroom.blobs.names import input_name
+from darkroom.blobs.names import input_name, result_name, upload_name
 from darkroom.catalogue import read_catalogue
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.errors import (
@@ -27,8 +28,9 @@ from darkroom.errors import (
     UnknownField,
     UnknownModel,
 )
-from darkroom.job import MICRO, State
+from darkroom.job import MICRO, Result, State
 from darkroom.ledger.sqlite import SqliteLedger
+from darkroom.links import FILES, SECRET_BYTES, UPLOADS, Links
 from darkroom.settings import Settings
 
 PLUS = "qwen-image-edit-plus"
@@ -57,7 +59,16 @@ class Door:
         self.blobs = Folder(folder / "blobs")
         self.key = self.ledger.create_key(name="studio", digest="d", granted_micro=10 * MICRO)
         self.numbers = count(1)
-        self.admission = Admission(catalogue=CATALOGUE, ledger=self.ledger, blobs=self.blobs, settings=self.settings)
+        self.links = Links(b"s" * SECRET_BYTES)
+        self.now = time.time()
+        self.admission = Admission(
+            catalogue=CATALOGUE,
+            ledger=self.ledger,
+            blobs=self.blobs,
+            links=self.links,
+            settings=self.settings,
+            clock=lambda: self.now,
+        )
 
     def ask(self, slug=PLUS, *, key=None, text=False, name=None, bare=False, **params):
         first = "image" if slug == PLUS else "image_1"
@@ -394,3 +405,58 @@ class TestIdempotency:
     def test_without_a_name(self, door):
         """Two requests without a name are two jobs."""
         assert door.ask().job.id != door.ask().job.id
+
+
+def test_an_upload_is_copied_into_the_job(door):
+    """Its link is answered from what is kept here, whatever host it names, and the job outlives the upload."""
+    expires_at = int(door.now) + 60
+    name = upload_name("k", "a.png", expires_at=expires_at)
+    door.blobs.put(name, PNG)
+    link = "http://127.0.0.1:8000" + door.links.path(UPLOADS, "k", "a.png", expires_at=expires_at)
+    (ref,) = door.edit(image=link).pictures
+    door.blobs.delete(name)
+    assert ref == PictureRef(field="image", blob=input_name("request01", "image"))
+    assert door.blobs.get(ref.blob) == PNG
+
+
+def test_a_result_is_a_picture_for_the_next_edit(door):
+    """The link of a result is known too, so that edits can be chained without fetching."""
+    first = door.ask().job
+    job, lease = door.ledger.claim("w")
+    blob = result_name(job.id, fence=lease.fence, extension="png")
+    door.blobs.put(blob, PNG)
+    result = Result(blob=blob, content_type="image/png", size_bytes=1, width_px=8, height_px=8, timings_s={})
+    ended = door.ledger.complete(lease, result)
+    link = "https://x.example/p" + door.links.path(FILES, first.id, "a.png", expires_at=ended.expires_at)
+    (ref,) = door.edit(image=link).pictures
+    assert door.blobs.get(ref.blob) == PNG
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_link_whose_picture_is_gone_is_refused(door, late):
+    """A link of ours past its time, or whose file has been deleted, is no address to be fetched."""
+    expires_at = int(door.now) + 60
+    if late:
+        door.blobs.put(upload_name("k", "a.png", expires_at=expires_at), PNG)
+        door.now += 60
+    link = "http://127.0.0.1:8000" + door.links.path(UPLOADS, "k", "a.png", expires_at=expires_at)
+    with pytest.raises(InvalidField, match="image: this link has expired"):
+        door.ask(image=link)
+
+
+def test_a_replay_is_answered_though_its_link_has_expired(door):
+    """A request that was accepted is answered again under its name, whatever has become of its pictures' addresses."""
+    expires_at = int(door.now) + 60
+    door.blobs.put(upload_name(door.key.id, "a.png", expires_at=expires_at), PNG)
+    link = "http://here" + door.links.path(UPLOADS, door.key.id, "a.png", expires_at=expires_at)
+    first = door.ask(image=link, name="order 1")
+    door.now = expires_at + 1
+    again = door.ask(image=link, name="order 1")
+    assert (again.job.id, again.replayed) == (first.job.id, True)
+
+
+def test_a_forged_link_is_an_address_like_any_other(door):
+    """Without our signature nothing kept is given out, and a private address stays shut."""
+    link = Links(b"t" * SECRET_BYTES).path(UPLOADS, "k", "a.png", expires_at=door.now + 60)
+    with pytest.raises(InvalidField, match="not public"):
+        door.ask(image="http://127.0.0.1:8000" + link)

@@ -47,6 +47,8 @@ def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         "PORT": "0",
         "PUBLIC_URL": "https://images.example.com/api",
         "RETENTION_S": "0.5",
+        "TRUSTED_PROXIES": "10.0.0.7, fd00::/8",
+        "RESULT_METADATA": "false",
         "FETCH_ALLOW": " 127.0.0.1:9000, 10.0.0.0/8 ,",
         "HOST": "",
     }.items():
@@ -57,6 +59,8 @@ def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.port, settings.public_url) == (0, "https://images.example.com/api")
     assert settings.retention_s == 0.5
     assert settings.fetch_allow == ("127.0.0.1:9000", "10.0.0.0/8")
+    assert settings.trusted_proxies == ("10.0.0.7", "fd00::/8")
+    assert settings.result_metadata is False
     assert settings.host == "127.0.0.1"
 
 
@@ -107,6 +111,9 @@ def test_broken_file(bare: Path, content: bytes) -> None:
         ("DRAIN_S", "-1"),
         ("MAX_BODY_BYTES", "64MB"),
         ("LOG_FORMAT", "xml"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "proxy.internal"),
+        ("RESULT_METADATA", "maybe"),
     ],
 )
 def test_bad_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

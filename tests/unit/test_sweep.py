@@ -5,13 +5,13 @@ import os
 import pytest
 
 from darkroom.blobs.folder import Folder
-from darkroom.blobs.names import input_name, result_name
+from darkroom.blobs.names import input_name, result_name, upload_name
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.errors import UnknownRequest
 from darkroom.job import Failure, State
 from darkroom.ledger.contract import Submission
 from darkroom.ledger.sqlite import SqliteLedger
-from darkroom.sweep import ORPHAN_AGE_S, Sweeper
+from darkroom.sweep import ORPHAN_AGE_S, TIDY_S, Sweeper
 
 START = 1_000_000.0
 
@@ -96,3 +96,15 @@ def test_files_of_no_job_go_once_they_are_old(shop):
     shop.now += ORPHAN_AGE_S + 1
     shop.sweeper.sweep()
     assert shop.files() == []
+
+
+def test_uploads_go_when_their_time_is_over(shop):
+    """An upload belongs to no job, and is kept until the moment in its name, however old it is."""
+    shop.put(upload_name("k", "a.png", expires_at=int(START + 10 * ORPHAN_AGE_S)))
+    shop.put(upload_name("k", "b.png", expires_at=int(START + 11 * ORPHAN_AGE_S)))
+    shop.now += 10 * ORPHAN_AGE_S - 1
+    shop.sweeper.sweep()
+    assert len(shop.files()) == 2
+    shop.now += TIDY_S
+    shop.sweeper.sweep()
+    assert shop.files() == [upload_name("k", "b.png", expires_at=int(START + 11 * ORPHAN_AGE_S))]

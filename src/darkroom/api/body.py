@@ -14,6 +14,8 @@ from darkroom.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 MAX_PARTS = 100
 UTF_8 = "utf-8"
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,12 +28,22 @@ class Body:
 
 async def read_body(request: Request, *, max_bytes: int) -> Body:
     """Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedBody`."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/json":
-        return Body(params=_json(b"".join([chunk async for chunk in _limited(request, max_bytes)])), text=False)
-    if content_type == "multipart/form-data":
+    if _content_type(request) == MULTIPART:
         return Body(params=await _multipart(request, max_bytes), text=True)
-    raise UnsupportedMediaType("Invalid content type: send application/json or multipart/form-data")
+    if _content_type(request) == JSON:
+        return Body(params=await read_json(request, max_bytes=max_bytes), text=False)
+    raise UnsupportedMediaType(f"Invalid content type: send {JSON} or {MULTIPART}")
+
+
+async def read_json(request: Request, *, max_bytes: int) -> Mapping[str, object]:
+    """For a request that is taken as JSON only. Raises as `read_body` does."""
+    if _content_type(request) != JSON:
+        raise UnsupportedMediaType(f"Invalid content type: send {JSON}")
+    return _json(b"".join([chunk async for chunk in _limited(request, max_bytes)]))
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:

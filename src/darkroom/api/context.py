@@ -8,18 +8,19 @@ import structlog
 from fastapi import Depends
 from starlette.requests import Request
 
-from darkroom.api.links import Links
 from darkroom.errors import InvalidKey, MissingKey, UnknownRequest
 from darkroom.job import Job
 from darkroom.ledger.contract import Key
+from darkroom.links import FILES, UPLOADS, Links
 from darkroom.service import Service
+from darkroom.uploads import Upload
 
 BEARER = "bearer"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Addresses:
-    """Where a job is found: absolute URLs on the host that clients reach this server under."""
+    """Where jobs and pictures are found: absolute URLs on the host that clients reach this server under."""
 
     base: str
     links: Links
@@ -34,24 +35,22 @@ class Addresses:
         return f"{self.base}/v2/requests/{job_id}"
 
     def file(self, job_id: str, file: str, *, expires_at: float) -> str:
-        return self.base + self.links.path(job_id, file, expires_at=expires_at)
+        return self.base + self.links.path(FILES, job_id, file, expires_at=expires_at)
+
+    def upload(self, upload: Upload) -> str:
+        return self.base + self.links.path(UPLOADS, upload.key_id, upload.file, expires_at=upload.expires_at)
 
 
 async def _service(request: Request) -> Service:
     return cast("Service", request.app.state.service)
 
 
-async def _links(request: Request) -> Links:
-    return cast("Links", request.app.state.links)
-
-
 Serving = Annotated[Service, Depends(_service)]
-Signing = Annotated[Links, Depends(_links)]
 
 
-async def _addresses(request: Request, service: Serving, links: Signing) -> Addresses:
+async def _addresses(request: Request, service: Serving) -> Addresses:
     base = service.settings.public_url or str(request.base_url)
-    return Addresses(base=base.rstrip("/"), links=links)
+    return Addresses(base=base.rstrip("/"), links=service.links)
 
 
 async def _caller(request: Request, service: Serving) -> Key:

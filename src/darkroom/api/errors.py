@@ -29,6 +29,7 @@ STATUS: Mapping[type[errors.DarkroomError], int] = {
     errors.InvalidKey: 401,
     errors.ModelForbidden: 403,
     errors.LinkInvalid: 403,
+    errors.UnknownPath: 404,
     errors.UnknownModel: 404,
     errors.UnknownRequest: 404,
     errors.LinkExpired: 404,
@@ -37,6 +38,7 @@ STATUS: Mapping[type[errors.DarkroomError], int] = {
     errors.UnsupportedMediaType: 406,
     errors.IdempotencyConflict: 409,
     errors.BodyTooLarge: 413,
+    errors.RangeInvalid: 416,
     errors.JobError: 422,
     errors.RateLimited: 429,
     errors.SetupError: 500,
@@ -46,6 +48,9 @@ STATUS: Mapping[type[errors.DarkroomError], int] = {
     errors.StillRunning: 504,
 }
 """An error's status is that of the nearest class above it that stands here."""
+
+INTERNAL_ERROR = "internal_error"
+"""The code of an answer to what nobody foresaw."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -71,7 +76,7 @@ def _sendable(text: str) -> str:
 def internal_error(request_id: str) -> Response:
     """The answer to what nobody foresaw: nothing of the inside, but the id under which the log has it."""
     message = f"Internal error; the server's log has it under request {request_id}"
-    return JSONResponse(error_body(message, code="internal_error", request_id=request_id), 500)
+    return JSONResponse(error_body(message, code=INTERNAL_ERROR, request_id=request_id), 500)
 
 
 def install(app: FastAPI) -> None:
@@ -99,6 +104,8 @@ def _headers(error: errors.DarkroomError) -> dict[str, str]:
         }
     if isinstance(error, errors.MissingKey | errors.InvalidKey):
         return {"www-authenticate": "Bearer"}
+    if isinstance(error, errors.RangeInvalid):
+        return {"content-range": f"bytes */{error.size_bytes}"}
     return {}
 
 
@@ -116,8 +123,9 @@ async def _http_exception(request: Request, exception: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         return _method_not_allowed(request)
-    message = f"No such path: {request.url.path}" if status == HTTPStatus.NOT_FOUND else error.detail
-    body = error_body(message, code=status.name.lower(), request_id=request.state.request_id)
+    if status == HTTPStatus.NOT_FOUND:
+        return await _darkroom_error(request, errors.UnknownPath(f"No such path: {request.url.path}"))
+    body = error_body(error.detail, code=status.name.lower(), request_id=request.state.request_id)
     return JSONResponse(body, status, error.headers)
 
 

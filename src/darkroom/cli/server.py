@@ -69,6 +69,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # uvicorn's own trusts all of the machine; see api/forwarded.py
         timeout_graceful_shutdown=math.ceil(settings.drain_s) + CLOSING_S,
     )
     server = Server(config, drain=service.drain)

@@ -118,6 +118,9 @@ class Ledger(Protocol):
         `IdempotencyConflict`, `InvalidKey` (revoked meanwhile), `RateLimited`, `InsufficientCredits`, `StorageFull`.
         """
 
+    def replay(self, key_id: str, idempotency: Idempotency) -> Accepted | None:
+        """What `accept` would give back for this name, if it has a job already. Raises `IdempotencyConflict`."""
+
     def job(self, job_id: str) -> Job:
         """Raises `UnknownRequest`, also for a job past its `expires_at`."""
 

@@ -24,7 +24,7 @@ from darkroom.errors import (
 )
 from darkroom.job import MICRO, Event, Failure, Job, Lease, Progress, Result, State
 from darkroom.ledger import rate
-from darkroom.ledger.contract import Accepted, Key, Ledger, Pulse, Quota, Submission
+from darkroom.ledger.contract import Accepted, Idempotency, Key, Ledger, Pulse, Quota, Submission
 from darkroom.ledger.rows import Row, event_of, job_of, key_of, to_json
 from darkroom.ledger.setback import CANCELLED, ending, worker_lost
 from darkroom.ledger.sqlite_file import SqliteFile, Statements
@@ -98,11 +98,17 @@ class SqliteLedger(Ledger):
     def accept(self, submission: Submission) -> Accepted:
         try:
             with self._file.transaction() as sql:
-                return self._replayed(sql, submission) or self._accepted(sql, submission)
+                named = submission.idempotency
+                earlier = self._replayed(sql, submission.key_id, named) if named else None
+                return earlier or self._accepted(sql, submission)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise StorageFull("The ledger's disk is full; try again later") from error
             raise
+
+    def replay(self, key_id: str, idempotency: Idempotency) -> Accepted | None:
+        with self._file.transaction() as sql:
+            return self._replayed(sql, key_id, idempotency)
 
     def job(self, job_id: str) -> Job:
         with self._file.reading() as sql:
@@ -198,20 +204,17 @@ class SqliteLedger(Ledger):
         with self._file.reading() as sql:
             return {row["id"] for row in sql.all("known", ids=json.dumps(list(job_ids)))}
 
-    def _replayed(self, sql: Statements, submission: Submission) -> Accepted | None:
+    def _replayed(self, sql: Statements, key_id: str, named: Idempotency) -> Accepted | None:
         """The earlier job under the same idempotency name."""
-        named = submission.idempotency
-        if named is None:
-            return None
-        sql.all("free_idempotency_name", key_id=submission.key_id, name=named.name)
-        row = sql.one("job_of_idempotency_name", key_id=submission.key_id, name=named.name)
+        sql.all("free_idempotency_name", key_id=key_id, name=named.name)
+        row = sql.one("job_of_idempotency_name", key_id=key_id, name=named.name)
         if row is None:
             return None
         if row["idempotency_digest"] != named.digest:
             raise IdempotencyConflict(
                 f"Idempotency key {named.name!r} was used for another request ({row['id']}): choose a new one"
             )
-        key = sql.one("key_now", id=submission.key_id)
+        key = sql.one("key_now", id=key_id)
         return Accepted(
             job=job_of(row),
             balance_micro=key["balance_micro"],

@@ -18,9 +18,11 @@ from darkroom.fetch.guard import Fetcher
 from darkroom.job import Failure, Job, Lease, Progress, Result, Stage
 from darkroom.ledger.contract import Ledger
 from darkroom.picture import Limits, ReadPicture, read_picture, write_picture
+from darkroom.settings import Settings
 from darkroom.worker.messages import Advanced, Message, Released
 from darkroom.worker.orders import Orders
 
+HEARTBEATS_A_LEASE = 6
 POLL_S = 1.0
 """How long a job can wait at most when its wake-up was lost, or came from another process."""
 
@@ -55,20 +57,20 @@ class Worker:
         blobs: Folder,
         fetcher: Fetcher,
         engine: Editor,
-        limits: Limits,
         orders: Orders,
         tell: Callable[[Message], None],
-        heartbeat_s: float,
+        settings: Settings,
     ) -> None:
         self._name = name
         self._ledger = ledger
         self._blobs = blobs
         self._fetcher = fetcher
         self._engine = engine
-        self._limits = limits
+        self._limits = Limits(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px)
         self._orders = orders
         self._tell = tell
-        self._heartbeat_s = heartbeat_s
+        self._heartbeat_s = settings.lease_s / HEARTBEATS_A_LEASE
+        self._result_metadata = settings.result_metadata
 
     def run(self) -> None:
         """Work until drained. Raises `OutOfMemory` when a job has left the process in doubt: it should be replaced."""
@@ -141,7 +143,7 @@ class Worker:
         timings_s |= made.timings_s
         with stage(Stage.WRITE, edit.num_inference_steps):
             metadata = {"seed": str(edit.seed), "slug": job.slug, "request_id": job.id}
-            data = write_picture(made.image, edit.output, metadata=metadata)
+            data = write_picture(made.image, edit.output, metadata=metadata if self._result_metadata else {})
             blob = result_name(job.id, fence=lease.fence, extension=edit.output.format)
             self._blobs.put(blob, data)
         return Result(

@@ -19,14 +19,12 @@ from darkroom.engine.engine import Engine
 from darkroom.errors import BadSetting, OutOfMemory, SetupError
 from darkroom.fetch.guard import Fetcher
 from darkroom.observability import logging
-from darkroom.picture import Limits
 from darkroom.settings import Settings
 from darkroom.stores import open_blobs, open_ledger
 from darkroom.worker.loop import Worker
 from darkroom.worker.messages import Configure, Message, Ready, SetupFailed, from_line, to_line
 from darkroom.worker.orders import Orders
 
-HEARTBEATS_A_LEASE = 6
 ORPHAN_S = 30
 """How long a worker whose service has gone may hang on to a step before it ends itself."""
 
@@ -62,10 +60,9 @@ def main() -> int:
         blobs=open_blobs(settings),
         fetcher=Fetcher(allow=settings.fetch_allow, max_bytes=settings.max_picture_bytes),
         engine=engine,
-        limits=Limits(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px),
         orders=orders,
         tell=tell,
-        heartbeat_s=settings.lease_s / HEARTBEATS_A_LEASE,
+        settings=settings,
     )
     tell(Ready(checkpoint=str(settings.checkpoint), device=engine.device, dtype=engine.dtype))
     try:

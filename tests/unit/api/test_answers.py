@@ -4,9 +4,9 @@ import pytest
 
 from darkroom.api import answers
 from darkroom.api.context import Addresses
-from darkroom.api.links import Links
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.job import Failure, Job, Progress, Result, Stage, State
+from darkroom.links import Links
 
 AT = Addresses(base="https://pictures.example", links=Links(b"s" * 32))
 EDIT = Edit(
@@ -74,7 +74,7 @@ FAILED = replace(
 
 def test_completed() -> None:
     """The whole body, to the letter: seed and size as text, times to the millisecond, money in credits."""
-    url = AT.links.path("j1", "qwen-image-edit-plus-9007199254740993.webp", expires_at=4613.5619)
+    url = AT.links.path("files", "j1", "qwen-image-edit-plus-9007199254740993.webp", expires_at=4613.5619)
     assert answers.completed(COMPLETED, AT, picture=None) == {
         "status": "COMPLETED",
         "error": None,

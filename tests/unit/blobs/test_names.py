@@ -5,7 +5,15 @@ import uuid
 import pytest
 
 from darkroom.blobs.folder import Folder
-from darkroom.blobs.names import input_name, job_of, job_prefixes, result_name
+from darkroom.blobs.names import (
+    input_name,
+    job_of,
+    job_prefixes,
+    result_name,
+    upload_expires_at,
+    upload_name,
+    uploads_prefix,
+)
 
 
 def test_a_jobs_files_are_found_by_its_id_alone(tmp_path):
@@ -40,3 +48,17 @@ def test_files_that_are_no_jobs(name):
     """A file outside the jobs' folders belongs to none."""
     with pytest.raises(ValueError, match="is not a job's file"):
         job_of(name)
+
+
+def test_an_upload_says_how_long_it_is_kept():
+    """Its name alone leads to its owner's folder and to its time."""
+    name = upload_name("key1", "a.png", expires_at=1000)
+    assert name.startswith(uploads_prefix("key1"))
+    assert upload_expires_at(name) == 1000
+
+
+@pytest.mark.parametrize("name", ["", "uploads", "uploads/k/a.png", "uploads/k/x-a.png", "jobs/aa/job1/1-a"])
+def test_files_that_are_no_uploads(name):
+    """A file outside the uploads has no time of its own."""
+    with pytest.raises(ValueError, match="is not an upload"):
+        upload_expires_at(name)

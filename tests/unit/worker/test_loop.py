@@ -16,7 +16,7 @@ from darkroom.fetch.guard import Fetcher
 from darkroom.job import Progress, Stage, State
 from darkroom.ledger.contract import Submission
 from darkroom.ledger.sqlite import SqliteLedger
-from darkroom.picture import Limits
+from darkroom.settings import Settings
 from darkroom.worker.loop import Worker
 from darkroom.worker.messages import Advanced, Drain, Released, to_line
 from darkroom.worker.orders import Orders
@@ -45,6 +45,7 @@ class Bench:
     """A worker with everything it needs, and the means to give it jobs and orders."""
 
     def __init__(self, folder):
+        self.settings = Settings(data=folder, max_picture_bytes=10**6, max_picture_px=10**6, lease_s=0.3)
         self.ledger = SqliteLedger(folder / "ledger.db", lease_s=30, retention_s=60)
         self.blobs = Folder(folder / "blobs")
         self.engine = Inverter()
@@ -84,10 +85,9 @@ class Bench:
             blobs=self.blobs,
             fetcher=Fetcher(allow=(), max_bytes=10**6),
             engine=self.engine,
-            limits=Limits(max_bytes=10**6, max_px=10**6),
             orders=self.orders,
             tell=self.tell,
-            heartbeat_s=0.05,
+            settings=self.settings,
         )
         worker.run()
 
@@ -120,6 +120,22 @@ def test_a_job_is_made_kept_and_charged(bench):
     assert list(dict.fromkeys(stages)) == ["fetch", "prepare", "encode", "denoise", "write"]
     assert bench.told[-1] == Released(job_id=job_id)
     assert bench.ledger.keys()[0].spent_micro == 10
+
+
+def test_a_result_says_how_it_was_made(bench):
+    """Seed, model and request id are in the file, unless the operator wants none of it there."""
+    job_id = bench.submit()
+    bench.run()
+    said = Image.open(BytesIO(bench.blobs.get(bench.ledger.job(job_id).result.blob))).text
+    assert said == {"seed": "1", "slug": "s", "request_id": job_id}
+
+
+def test_a_result_that_says_nothing(bench):
+    """Without `result_metadata` the file is pixels and a colour space."""
+    bench.settings = bench.settings.model_copy(update={"result_metadata": False})
+    job_id = bench.submit()
+    bench.run()
+    assert Image.open(BytesIO(bench.blobs.get(bench.ledger.job(job_id).result.blob))).text == {}
 
 
 def test_a_cancel_stops_the_job_at_the_next_step(bench):

@@ -1,0 +1,64 @@
+"""Writes docs/sizes.md from the rule that the engine goes by and the ratios that the cards have."""
+
+from pathlib import Path
+
+from darkroom.catalogue import read_catalogue
+from darkroom.checkpoint.layout import WorkingSizes
+from darkroom.engine.sizes import MULTIPLE_PX, fit
+
+PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"
+MATCH = "match_input_image"
+
+INTRODUCTION = f"""\
+# Sizes of results
+
+<!-- Written by scripts/sizes_page.py from src/darkroom/engine/sizes.py; a test holds the two together. -->
+
+A result has about {WorkingSizes().output_area_px:,} pixels (1024 × 1024) at the ratio asked for, each side rounded
+to the nearest multiple of {MULTIPLE_PX}: the rule of the published model's reference pipeline. With `{MATCH}`, the
+default, the ratio is the first picture's. So a result is stretched against what was asked for by no more than that
+rounding, at most {MULTIPLE_PX // 2} pixels a side. Nothing is cropped. Each further picture keeps its own ratio.
+
+A checkpoint may have another area (`output_area_px` in its darkroom.json; the tiny one of the demo has). The rule is
+the same.
+
+| aspect_ratio | width × height | ratio | off by |
+|---|---|---|---|
+"""
+
+MATCHED = """
+Some first pictures, and what `match_input_image` makes of them:
+
+| picture | result | off by |
+|---|---|---|
+"""
+
+PICTURES = ((1024, 1024), (1920, 1080), (1080, 1920), (4032, 3024), (3000, 2000), (1200, 628), (640, 480), (2560, 1080))
+
+
+def page() -> str:
+    ratios = {name: None for card in read_catalogue().values() for name in card.parameters["aspect_ratio"].enum}
+    named = [name for name in ratios if name != MATCH]
+    named.sort(key=_ratio)
+    return (
+        INTRODUCTION
+        + "".join(_row(f"`{name}`", _ratio(name), shown=True) for name in named)
+        + MATCHED
+        + "".join(_row(f"{width} × {height}", width / height, shown=False) for width, height in PICTURES)
+    )
+
+
+def _ratio(name: str) -> float:
+    width, height = map(int, name.split(":"))
+    return width / height
+
+
+def _row(name: str, ratio: float, *, shown: bool) -> str:
+    width, height = fit(WorkingSizes().output_area_px, ratio)
+    made = width / height
+    cells = [name, f"{width} × {height}", *([f"{made:.3f}"] if shown else []), f"{abs(made / ratio - 1):.1%}"]
+    return f"| {' | '.join(cells)} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,49 @@
+"""Pictures that stand in the request itself."""
+
+import re
+from base64 import b64decode
+from dataclasses import dataclass
+
+from darkroom.catalogue.parameter import shorten
+from darkroom.errors import InvalidField, PictureInvalid, PictureTooLarge
+from darkroom.picture import Limits, check_picture
+
+_DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+|application/octet-stream)?(;[^;]*)?;base64", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inline:
+    """A file, and its media type as its bytes have it."""
+
+    data: bytes
+    content_type: str
+
+
+def read_inline(value: str | bytes, *, field: str, limits: Limits) -> Inline:
+    """The picture's file, once it is certain that the worker can read it.
+
+    value: its bytes, or a data URL, or bare base64; white space in these doesn't matter. Raises
+    `InvalidField`.
+    """
+    data = value if isinstance(value, bytes) else _decoded(value, field)
+    try:
+        content_type = check_picture(data, field=field, limits=limits)
+    except (PictureInvalid, PictureTooLarge) as error:
+        raise InvalidField(error.message, field=field) from error
+    return Inline(data=data, content_type=content_type)
+
+
+def _decoded(text: str, field: str) -> bytes:
+    payload = text
+    if text[:5].lower() == "data:":
+        header, _, payload = text.partition(",")
+        if not _DATA_URL.fullmatch(header):
+            raise InvalidField(
+                f"{field}: a data URL must begin like data:image/png;base64, and not {shorten(header)!r}", field=field
+            )
+    try:
+        return b64decode("".join(payload.split()), validate=True)
+    except ValueError:
+        raise InvalidField(
+            f"{field} is neither an http(s) address, a data URL nor base64: {shorten(text)!r}", field=field
+        ) from None

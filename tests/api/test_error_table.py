@@ -1,0 +1,226 @@
+"""Every code of the table, provoked over HTTP."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from darkroom.api.errors import INTERNAL_ERROR, status_of
+from darkroom.api.refusals import WHEN
+from darkroom.errors import DarkroomError, EngineFailed, OutOfMemory, WorkerLost
+from darkroom.job import Failure, State
+from darkroom.settings import Settings
+from serving import Gallery, Node, serving
+
+SLUG = "qwen-image-edit-plus"
+V1, V2 = f"/v1/{SLUG}", f"/v2/{SLUG}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """client: of a node with an engine. bare: a node without one, with `queue` to speak to it. `params` is a request
+    that would be taken."""
+
+    client: httpx.Client
+    bare: Node
+    queue: httpx.Client
+    full: Node
+    pictures: Gallery
+    params: Mapping[str, Any]
+    monkeypatch: pytest.MonkeyPatch
+
+    def with_key(self, name: str, **limits: Any) -> httpx.Client:
+        return self.bare.client(self.bare.new_key(name, **limits))
+
+    def broken(self) -> None:
+        def admit(_: object) -> None:
+            raise ZeroDivisionError("internals")
+
+        self.monkeypatch.setattr(self.bare.service._admission, "admit", admit)
+
+
+def failed(world: World, path: str) -> httpx.Response:
+    """The answer to an edit of the picture at this address of the gallery."""
+    return world.client.post(V1, json={**world.params, "image": world.pictures.url(path)})
+
+
+def put_down(world: World, error: DarkroomError) -> httpx.Response:
+    """The answer for a job that its worker has put down with this error in each of its attempts."""
+    name = {"Idempotency-Key": error.code}
+    world.queue.post(V2, json=world.params, headers=name)
+    ledger = world.bare.service.ledger
+    while ledger.counts()[State.QUEUED]:
+        _, lease = ledger.claim("a worker")
+        ledger.retry(lease, Failure.of(error))
+    return world.queue.post(V1, json=world.params, headers=name)
+
+
+def cancelled(world: World) -> httpx.Response:
+    submitted = world.queue.post(V2, json=world.params).json()
+    world.queue.delete(submitted["response_url"])
+    return world.queue.get(submitted["response_url"])
+
+
+def conflicting(world: World) -> httpx.Response:
+    name = {"Idempotency-Key": "mine"}
+    world.queue.delete(world.queue.post(V2, json=world.params, headers=name).json()["response_url"])
+    return world.queue.post(V2, json={**world.params, "seed": 8}, headers=name)
+
+
+def too_fast(world: World) -> httpx.Response:
+    with world.with_key("hasty", rate_per_minute=1) as client:
+        client.delete(client.post(V2, json=world.params).json()["response_url"])
+        return client.post(V2, json=world.params)
+
+
+def overdue(world: World) -> httpx.Response:
+    answer = world.queue.post(V1, json=world.params)
+    world.queue.delete(f"/v2/requests/{answer.headers['x-request-id']}")
+    return answer
+
+
+def upload(world: World) -> str:
+    (url,) = world.queue.post("/upload-asset", json={"data_urls": [world.params["image"]]}).json()["file_urls"]
+    return url
+
+
+def gone(world: World) -> httpx.Response:
+    url = upload(world)
+    for name, _ in world.bare.service.blobs.names("uploads"):
+        world.bare.service.blobs.delete(name)
+    return httpx.get(url)
+
+
+def forbidden(world: World) -> httpx.Response:
+    with world.with_key("narrow", models=["qwen-image-edit-plus-relight"]) as client:
+        return client.post(V2, json=world.params)
+
+
+def too_poor(world: World) -> httpx.Response:
+    with world.with_key("poor", credits=0.001) as client:
+        return client.post(V2, json=world.params)
+
+
+def no_room(world: World) -> httpx.Response:
+    with world.full.client(world.full.new_key("test")) as client:
+        return client.post(V2, json=world.params)
+
+
+def our_fault(world: World) -> httpx.Response:
+    world.broken()
+    return world.queue.post(V2, json=world.params)
+
+
+def without_adapter(world: World) -> httpx.Response:
+    params = {"prompt": "x", "image_1": world.params["image"]}
+    return world.queue.post(f"{V2}-relight", json=params)
+
+
+PROVOKED: Mapping[str, Callable[[World], httpx.Response]] = {
+    "malformed_body": lambda w: w.queue.post(V2, content=b'{"prompt": ', headers={"Content-Type": "application/json"}),
+    "invalid_field": lambda w: w.queue.post(V2, json={**w.params, "seed": "many"}),
+    "unknown_field": lambda w: w.queue.post(V2, json={**w.params, "promt": "x"}),
+    "missing_api_key": lambda w: httpx.post(w.bare.url + V2, json=w.params),
+    "invalid_api_key": lambda w: httpx.post(w.bare.url + V2, json=w.params, headers={"x-api-key": "dk_wrong"}),
+    "model_forbidden": forbidden,
+    "invalid_link": lambda w: httpx.get(upload(w).replace("signature=", "signature=0")),
+    "not_found": lambda w: w.queue.get("/v3/anything"),
+    "unknown_model": lambda w: w.queue.post("/v2/qwen-image-edit-minus", json=w.params),
+    "unknown_request": lambda w: w.queue.get("/v2/requests/nobody"),
+    "link_expired": gone,
+    "method_not_allowed": lambda w: w.queue.put(V2),
+    "insufficient_credits": too_poor,
+    "invalid_content_type": lambda w: w.queue.post(V2, content=b"x", headers={"Content-Type": "text/plain"}),
+    "idempotency_conflict": conflicting,
+    "body_too_large": lambda w: w.client.post(V2, json={**w.params, "prompt": "x" * 2_000_000}),
+    "invalid_range": lambda w: httpx.get(upload(w), headers={"Range": "bytes=99999999-"}),
+    "image_unreachable": lambda w: failed(w, "missing"),
+    "image_address_forbidden": lambda w: failed(w, "inside"),
+    "image_too_large": lambda w: failed(w, "huge"),
+    "image_invalid": lambda w: failed(w, "page"),
+    "cancelled": cancelled,
+    "out_of_memory": lambda w: put_down(w, OutOfMemory("The device is too small")),
+    "engine_failed": lambda w: put_down(w, EngineFailed("The engine failed")),
+    "worker_lost": lambda w: put_down(w, WorkerLost("The worker was lost")),
+    "rate_limited": too_fast,
+    "adapter_unavailable": without_adapter,
+    "storage_full": no_room,
+    "still_running": overdue,
+    INTERNAL_ERROR: our_fault,
+}
+
+STATUSES = {error.code: status_of(error.__new__(error)) for error in WHEN} | {
+    INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR
+}
+HEADERS = {401: {"www-authenticate"}, 405: {"allow"}, 416: {"content-range"}, 429: {"retry-after"}}
+COUNTERS = {"x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset-at-utc"}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A service without an engine: its jobs are the tests' own to claim."""
+    with serving(Settings(data=tmp_path_factory.mktemp("bare"), checkpoint="/nowhere", v1_wait_s=0.05)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A service whose disk has less room than it wants to keep free."""
+    settings = Settings(data=tmp_path_factory.mktemp("full"), checkpoint="/nowhere", min_free_bytes=2**60)
+    with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bare_client(bare: Node) -> Iterator[httpx.Client]:
+    with bare.client(bare.new_key("test")) as client:
+        yield client
+
+
+@pytest.fixture
+def world(
+    client: httpx.Client,
+    bare: Node,
+    bare_client: httpx.Client,
+    full: Node,
+    pictures: Gallery,
+    params: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    return World(
+        client=client,
+        bare=bare,
+        queue=bare_client,
+        full=full,
+        pictures=pictures,
+        params=params,
+        monkeypatch=monkeypatch,
+    )
+
+
+def test_the_table_is_whole() -> None:
+    """Every documented code is provoked here, and nothing else."""
+    assert PROVOKED.keys() == STATUSES.keys()
+
+
+@pytest.mark.parametrize("code", PROVOKED)
+def test_a_code(world: World, code: str) -> None:
+    """It comes under its status with the one body, the request's id, and what headers its status has."""
+    answer = PROVOKED[code](world)
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (STATUSES[code], code), body
+    assert answer.headers["content-type"] == "application/json"
+    assert isinstance(body["error"], str)
+    assert body["error"]
+    optional = {"field", "status", "metrics"} if code == "cancelled" else {"field"}
+    assert {"error", "code", "request_id"} <= body.keys() <= {"error", "code", "request_id"} | optional
+    if code != "cancelled":
+        assert body["request_id"] == answer.headers["x-request-id"]
+    assert HEADERS.get(answer.status_code, set()) <= answer.headers.keys()
+    assert answer.status_code != HTTPStatus.TOO_MANY_REQUESTS or answer.headers.keys() >= COUNTERS
+    for inside in ("Traceback", "internals", "darkroom.", str(Path(__file__).parents[2])):
+        assert inside not in answer.text
