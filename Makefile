@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check fix bench docs clean
+.PHONY: help demo test test-slow check fix bench nano docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ fix: $(INSTALLED) ## Mend what the linter can
 
 bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine
 	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python benchmarks/edit.py
+
+nano: $(INSTALLED) ## Train the small checkpoint into build/nano: hours on a CPU, resumed where it was stopped
+	$(BIN)/python -m training.run --out build/nano
 
 docs: $(INSTALLED) ## Write the docs pages that come from the code
 	$(BIN)/python scripts/settings_page.py
