@@ -27,16 +27,17 @@ stands there only where one parameter or header is at fault. `request_id` is the
 server's log has it under.
 
 A request is refused, or it fails. What can be known at once is refused on the submit: nothing is kept and nothing is
-charged. What takes the network or the model to know ends the request as FAILED, which is 422 on v1 and on both v2
-addresses; its price has been given back. On v2 a FAILED body also has `status` and `metrics`.
+charged. What takes the network or the model to know ends the request as FAILED: 422 on v1 and on both v2 addresses (502 on
+v1 where only the workers were at fault). Its price has been given back. On v2 a FAILED body also has `status` and
+`metrics`.
 
 429 has the headers `Retry-After` (seconds), `x-rate-limit-limit`, `x-rate-limit-remaining` and
 `x-rate-limit-reset-at-utc`; the counters stand on every accepted submit of a key with a limit. 405 has `Allow`, 401
 `WWW-Authenticate`, 416 `Content-Range`.
 
-There is no 502. A worker that dies is replaced and its request made again; one that loses three workers ends FAILED
-with `worker_lost`. A 502 that you see is from a proxy that did not find Darkroom itself. A 504 is not the end of the
-request, which goes on: its result is found under the id in the body.
+A worker that dies is replaced and its request made again; one that loses three workers ends FAILED with `worker_lost`,
+which on v1 is 502: the same sent again may work. A 502 without this body is from a proxy that did not find Darkroom
+itself. A 504 is not the end of the request, which goes on: its result is found under the id in the body.
 
 """
 

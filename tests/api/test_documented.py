@@ -14,7 +14,8 @@ import pytest
 from darkroom.api import docs
 from darkroom.api.openapi import openapi
 from darkroom.catalogue import read_catalogue
-from darkroom.errors import StorageFull
+from darkroom.errors import StorageFull, WorkerLost
+from darkroom.job import Failure, State
 from darkroom.settings import Settings
 from document import Document
 from serving import PATIENCE_S, Gallery, Node, run
@@ -206,11 +207,23 @@ def failed_job(w: World) -> httpx.Response:
     return w.client.post(V1, json=w.params | {"image": w.pictures.url("missing")})
 
 
+def lost_job(w: World) -> httpx.Response:
+    """Asked for again, by its name, after it has lost three workers."""
+    name = {"Idempotency-Key": "documented lost"}
+    lost = w.queue.post(V2, json=w.params, headers=name).json()["request_id"]
+    ledger = w.idle.service.ledger
+    while ledger.job(lost).state != State.FAILED:
+        _, lease = ledger.claim("a worker")
+        ledger.retry(lease, Failure.of(WorkerLost("The worker was lost")))
+    return w.queue.post(V1, json=w.params, headers=name)
+
+
 PROVOCATIONS: dict[str, dict[int, Provocation]] = {
     V1_ID: {
         **of_a_submit(V1),
         200: lambda w: w.client.post(V1, json=w.params),
         422: failed_job,
+        502: lost_job,
         504: lambda w: w.queue.post(V1, json=w.params),
     },
     V2_ID: {**of_a_submit(V2), 200: lambda w: w.queue.post(V2, json=w.params)},

@@ -6,11 +6,12 @@ from typing import Any
 
 from darkroom.api.context import Addresses
 from darkroom.api.errors import rate_limit
+from darkroom.errors import WorkerLost
 from darkroom.job import MICRO, Job, Result, State
 from darkroom.ledger.contract import Quota
 
 FAILED_STATUS = HTTPStatus.UNPROCESSABLE_ENTITY
-"""What a request whose job FAILED is answered with, on every path."""
+"""What a FAILED request is answered with on v2, whatever it failed of."""
 
 
 def submitted(job: Job, at: Addresses) -> dict[str, Any]:
@@ -49,6 +50,11 @@ def failed(job: Job) -> dict[str, Any]:
 def refused(job: Job) -> dict[str, Any]:
     """A FAILED job as v1 says it: the one error body."""
     return {**_failure(job), "request_id": job.id}
+
+
+def refused_status(job: Job) -> int:
+    """v1 tells a client whether to send the same again: it may where only the workers were at fault."""
+    return HTTPStatus.BAD_GATEWAY if _failure(job)["code"] == WorkerLost.code else FAILED_STATUS
 
 
 def completed(job: Job, at: Addresses, *, picture: str | None) -> dict[str, Any]:

@@ -43,6 +43,7 @@ STATUS: Mapping[type[errors.DarkroomError], int] = {
     errors.RateLimited: 429,
     errors.SetupError: 500,
     errors.LeaseLost: 500,
+    errors.WorkerLost: 502,
     errors.AdapterUnavailable: 503,
     errors.StorageFull: 503,
     errors.StillRunning: 504,

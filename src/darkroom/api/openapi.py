@@ -103,7 +103,7 @@ def _v1(catalogue: Mapping[str, Card]) -> dict[str, Schema]:
         "headers": headers(*_V1_HEADERS) | headers(*RATE_LIMIT, required=False),
         "content": {**PICTURE_BYTES, JSON: {"schema": ref("InlinePicture")}},
     }
-    refused = answers(*refusals.SUBMIT, refusals.JOB_FAILED, refusals.STILL_RUNNING)
+    refused = answers(*refusals.SUBMIT, refusals.JOB_FAILED, refusals.ENGINE_GONE, refusals.STILL_RUNNING)
     return {
         f"/v1/{slug}": {
             "post": _submit(

@@ -35,8 +35,8 @@ WHEN: Mapping[type[errors.DarkroomError], str] = {
     errors.JobCancelled: "The request was cancelled.",
     errors.OutOfMemory: "The device's memory is too small for this request.",
     errors.EngineFailed: "The engine failed on this request.",
-    errors.WorkerLost: "The request's worker was lost again and again.",
     errors.RateLimited: "The key's rate is used up; Retry-After says for how long.",
+    errors.WorkerLost: "The request's worker was lost again and again (on v1; on v2 it is FAILED, which is 422).",
     errors.AdapterUnavailable: "An adapter that the request needs is not installed on this server.",
     errors.StorageFull: "The server's disk is full; nothing was accepted.",
     errors.StillRunning: "The wait is over before the request is: it goes on, and its result is found by its id.",
@@ -83,7 +83,10 @@ UNSUPPORTED = Group.of("UnsupportedMediaType", errors.UnsupportedMediaType)
 CONFLICT = Group.of("IdempotencyConflict", errors.IdempotencyConflict)
 BODY_TOO_LARGE = Group.of("BodyTooLarge", errors.BodyTooLarge)
 RANGE_INVALID = Group.of("RangeInvalid", errors.RangeInvalid)
-JOB_FAILED = Group.of("JobFailed", *(error for error in WHEN if issubclass(error, errors.JobError)))
+JOB_FAILED = Group.of(
+    "JobFailed", *(error for error in WHEN if issubclass(error, errors.JobError) and error is not errors.WorkerLost)
+)
+ENGINE_GONE = Group.of("EngineGone", errors.WorkerLost)
 RATE_LIMITED = Group.of("RateLimited", errors.RateLimited)
 UNAVAILABLE = Group.of("Unavailable", errors.AdapterUnavailable, errors.StorageFull)
 STORAGE_FULL = Group.of("StorageFull", errors.StorageFull)
@@ -113,6 +116,7 @@ GROUPS = (
     UNSUPPORTED,
     RANGE_INVALID,
     JOB_FAILED,
+    ENGINE_GONE,
     STORAGE_FULL,
     STILL_RUNNING,
     INTERNAL_FAULT,

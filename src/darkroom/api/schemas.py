@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
-from darkroom.api.refusals import JOB_FAILED
+from darkroom.api.refusals import ENGINE_GONE, JOB_FAILED
 from darkroom.catalogue.parameter import Kind
 from darkroom.edit import ImageFormat
 from darkroom.job import Stage, State
@@ -55,7 +55,7 @@ def _requests() -> dict[str, Schema]:
             optional={"field": _text("The parameter at fault, where there is one.")},
             status=_one_of("The request has ended without a result; its price was given back.", State.FAILED),
             error=_text("What went wrong, for people."),
-            code=_one_of("What went wrong, for programs.", *JOB_FAILED.codes),
+            code=_one_of("What went wrong, for programs.", *JOB_FAILED.codes, *ENGINE_GONE.codes),
             request_id=_id(),
             metrics=ref("Times"),
         ),

@@ -32,7 +32,7 @@ async def edit(slug: str, request: Request, service: Serving, key: Caller, at: L
     job = await _ended(request, accepted, service=service, at=at)
     limits = answers.quota_headers(accepted.quota)
     if job.state == State.FAILED:
-        return JSONResponse(answers.refused(job), answers.FAILED_STATUS, limits)
+        return JSONResponse(answers.refused(job), answers.refused_status(job), limits)
     headers = answers.headers(job) | limits
     if job.edit.output.base64:
         encoded = await asyncio.to_thread(picture_base64, job, service.blobs)
