@@ -27,8 +27,8 @@ stands there only where one parameter or header is at fault. `request_id` is the
 server's log has it under.
 
 A request is refused, or it fails. What can be known at once is refused on the submit: nothing is kept and nothing is
-charged. What takes the network or the model to know ends the request as FAILED: 422 on v1 and on both v2 addresses (502 on
-v1 where only the workers were at fault). Its price has been given back. On v2 a FAILED body also has `status` and
+charged. What takes the network or the model to know ends the request as FAILED: 422 on v1 and on both v2 addresses (502
+on v1 where only the workers were at fault). Its price has been given back. On v2 a FAILED body also has `status` and
 `metrics`.
 
 429 has the headers `Retry-After` (seconds), `x-rate-limit-limit`, `x-rate-limit-remaining` and
