@@ -91,7 +91,7 @@ class Admission:
         self._links = links
         self._clock = clock
         self._settings = settings
-        self._limits = Limits(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px)
+        self._limits = Limits.of(settings)
 
     def admit(self, asked: Asked) -> Accepted:
         """Accept the job; when this returns, all it needs is on disk, and it will end. Raises `RequestError`."""

@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, Unidentifi
 
 from darkroom.edit import ImageFormat, Output
 from darkroom.errors import PictureInvalid, PictureTooLarge
+from darkroom.settings import Settings
 
 MAX_ASPECT: Final = 16
 """How many times longer than wide a picture may be. Beyond it, its side in the model's area rounds to nothing."""
@@ -85,6 +86,10 @@ class Limits:
 
     max_bytes: int
     max_px: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        return cls(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -41,7 +41,7 @@ class Uploads:
         self._blobs = blobs
         self._settings = settings
         self._clock = clock
-        self._limits = Limits(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px)
+        self._limits = Limits.of(settings)
 
     def take(self, params: Mapping[str, object], key: Key) -> list[Upload]:
         """Keep every picture of the request's `data_urls`, or none of them. Raises `RequestError`."""

@@ -66,7 +66,7 @@ class Worker:
         self._blobs = blobs
         self._fetcher = fetcher
         self._engine = engine
-        self._limits = Limits(max_bytes=settings.max_picture_bytes, max_px=settings.max_picture_px)
+        self._limits = Limits.of(settings)
         self._orders = orders
         self._tell = tell
         self._heartbeat_s = settings.lease_s / HEARTBEATS_A_LEASE
