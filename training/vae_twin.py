@@ -196,3 +196,13 @@ def unfold(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]])
         elif value is not None:
             out[name] = value.reshape(shape)
     return out
+
+
+def fold(published: Mapping[str, Tensor], twin: VaeTwin) -> dict[str, Tensor]:
+    """The inverse of `unfold`: a published file's weights in the twin's shapes."""
+    return {
+        name: (published[name][:, :, -1] if published[name].dim() == 5 and own.dim() == 4 else published[name])
+        .reshape(own.shape)
+        .float()
+        for name, own in twin.state_dict().items()
+    }

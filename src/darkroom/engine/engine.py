@@ -82,17 +82,23 @@ class Engine:
     def dtype(self) -> str:
         return str(self._models.transformer.dtype).removeprefix("torch.")
 
-    @torch.inference_mode()
-    def edit(self, edit: Edit, pictures: Sequence[Image], observe: Callable[[Progress], None]) -> Made:
-        """pictures: those of the edit, RGB and upright. observe: told of each stage entered and each step done; what it
-        raises ends the edit and leaves the engine as it was.
+    def prepare(self, edit: Edit, pictures: Sequence[Image]) -> Prepared:
+        """pictures: those of the edit, RGB and upright. Needs no device, and may run in a thread beside `make`.
 
-        Raises `PictureInvalid` for a picture of an unusable shape, `OutOfMemory`, `EngineFailed`.
+        Raises `PictureInvalid` for a picture of an unusable shape, `EngineFailed`, `OutOfMemory`.
+        """
+        with _memory_errors():
+            return prepare(edit, pictures, self._sizes, self._vision)
+
+    @torch.inference_mode()
+    def make(self, edit: Edit, prepared: Prepared, observe: Callable[[Progress], None]) -> Made:
+        """observe: told of each stage entered and each step done; what it raises ends the edit and leaves the engine as
+        it was. One call at a time.
+
+        Raises `OutOfMemory`, `EngineFailed`.
         """
         watch = _Watch(edit.num_inference_steps, observe, self._device)
         with _memory_errors():
-            with watch.stage(Stage.PREPARE):
-                prepared = prepare(edit, pictures, self._sizes, self._vision)
             with watch.stage(Stage.ENCODE):
                 encoded = self._encode(edit, prepared)
             with watch.stage(Stage.DENOISE):
@@ -100,6 +106,14 @@ class Engine:
             with watch.stage(Stage.DECODE):
                 image = decode(self._models.vae, latents, width_px=prepared.width_px, height_px=prepared.height_px)
         return Made(image=image, timings_s=watch.timings_s)
+
+    def edit(self, edit: Edit, pictures: Sequence[Image], observe: Callable[[Progress], None]) -> Made:
+        """`prepare`, then `make`."""
+        watch = _Watch(edit.num_inference_steps, observe, self._device)
+        with watch.stage(Stage.PREPARE):
+            prepared = self.prepare(edit, pictures)
+        made = self.make(edit, prepared, observe)
+        return Made(image=made.image, timings_s=watch.timings_s | made.timings_s)
 
     def _encode(self, edit: Edit, prepared: Prepared) -> Encoded:
         text, vae = self._models.text, self._models.vae
