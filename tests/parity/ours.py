@@ -22,7 +22,7 @@ def run_stages(engine: Engine, edit: Edit, pictures: Sequence[Image]) -> Kept:
     noise = make_noise(edit.seed, rows, columns, channels=engine._models.vae.channels)
     schedule = make_schedule(engine._schedule, steps=edit.num_inference_steps, image_tokens=rows * columns)
     predictions = []
-    hook = engine._models.transformer.register_forward_hook(lambda _, __, output: predictions.append(output))
+    hook = engine._models.transformer.register_forward_hook(lambda _, __, output: predictions.extend(output.split(1)))
     latents = engine._denoise(edit, prepared, encoded, lambda _: None)
     hook.remove()
     picture = engine.edit(edit, pictures, lambda _: None).image

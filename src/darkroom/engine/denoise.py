@@ -1,32 +1,53 @@
 """The third stage: from noise to the latents of the result."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from darkroom.engine.modulation import StepModulation
 from darkroom.engine.rope import Rope
 from darkroom.engine.schedule import NoiseSchedule
-from darkroom.engine.transformer import Transformer
+from darkroom.engine.transformer import Joint, Transformer
+
+BATCHED_TOKENS = 4096
+"""Up to so many image tokens both prompts go through the transformer in one batch. Beyond, a pass fills the device by
+itself, and two would only take twice the memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prompt:
-    """One prompt, ready for the transformer. text: [1, T, D]. rope: of text, result and references."""
+class Pass:
+    """One pass through the transformer at every step, for one prompt or two. text: [1, T, D], of all its prompts."""
 
     text: Tensor
-    rope: Rope
+    joint: Joint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
-    """What a request's steps share. references: [1, tokens, D]. negative: None where nothing is guided away from."""
+    """What a request's steps share. references: [1, tokens, D]. passes: of the prompt, then of the negative one."""
 
-    positive: Prompt
-    negative: Prompt | None
+    passes: tuple[Pass, ...]
     references: Tensor
     true_cfg_scale: float
+
+
+def make_passes(prompts: Sequence[Tensor], ropes: Sequence[Rope], *, result_tokens: int) -> tuple[Pass, ...]:
+    """prompts: one or two, [1, T, D] each. ropes: of each prompt's text, result and references."""
+    image_tokens = ropes[0].tokens - prompts[0].shape[1]
+    size = len(prompts) if len(prompts) * image_tokens <= BATCHED_TOKENS else 1
+    return tuple(
+        Pass(
+            text=torch.cat([*prompts[first : first + size]], dim=1),
+            joint=Joint(
+                text_tokens=tuple(prompt.shape[1] for prompt in prompts[first : first + size]),
+                ropes=tuple(ropes[first : first + size]),
+                result_tokens=result_tokens,
+            ),
+        )
+        for first in range(0, len(prompts), size)
+    )
 
 
 def denoise(
@@ -50,15 +71,10 @@ def denoise(
 
 
 def _velocity(transformer: Transformer, latents: Tensor, conditions: Conditions, modulation: StepModulation) -> Tensor:
-    def predict(prompt: Prompt) -> Tensor:
-        taken = latents.to(transformer.dtype)
-        velocity: Tensor = transformer(taken, conditions.references, prompt.text, modulation, prompt.rope)
-        return velocity.float()
-
-    positive = predict(conditions.positive)
-    if conditions.negative is None:
-        return positive
-    return guide(positive, predict(conditions.negative), conditions.true_cfg_scale)
+    taken, references = latents.to(transformer.dtype), conditions.references
+    predicted = [transformer(taken, references, each.text, modulation, each.joint) for each in conditions.passes]
+    positive, *negative = torch.split(torch.cat(predicted).float(), 1)
+    return guide(positive, negative[0], conditions.true_cfg_scale) if negative else positive
 
 
 def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:

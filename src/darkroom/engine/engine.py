@@ -1,8 +1,10 @@
 """An edit from pictures and prompt to the finished picture: prepare, encode, denoise, decode.
 
-One edit at a time, and nothing is kept from one to the next, so an edit gives the same picture whatever ran before.
+One edit at a time. What is kept from one to the next are encodings by their content, bit for bit what would be computed
+anew, so an edit gives the same picture whatever ran before.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,23 +13,34 @@ from pathlib import Path
 
 import torch
 from PIL.Image import Image
+from PIL.Image import new as new_picture
 from torch import Tensor
 
-from darkroom.checkpoint.layout import Layout, WorkingSizes, read_layout
-from darkroom.checkpoint.tensors import needed_tensors
-from darkroom.edit import Edit
+from darkroom.checkpoint.layout import WorkingSizes, read_layout
+from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.engine.decode import decode
-from darkroom.engine.denoise import Conditions, Prompt, denoise
+from darkroom.engine.denoise import Conditions, denoise, make_passes
 from darkroom.engine.device import Precision, choose_device, choose_dtype
-from darkroom.engine.load import WithoutMemory, fill
-from darkroom.engine.prepare import Prepared, VisionConfig, prepare
+from darkroom.engine.memo import Memo
+from darkroom.engine.models import CompileMode, Models, Tier, load_models
+from darkroom.engine.prepare import Prepared, Reference, VisionConfig, prepare
 from darkroom.engine.rope import joint_rope
 from darkroom.engine.schedule import ScheduleConfig, make_schedule
-from darkroom.engine.text import TextEncoder
-from darkroom.engine.transformer import FUSED, Transformer, TransformerConfig
-from darkroom.engine.vae import TOKEN_PX, Vae, pack
+from darkroom.engine.vae import TOKEN_PX, pack
 from darkroom.errors import OutOfMemory
 from darkroom.job import Progress, Stage
+
+WARM_SIZES = WorkingSizes(output_area_px=256**2, vae_area_px=256**2, condition_area_px=112**2)
+WARM_EDIT = Edit(
+    prompt="",
+    negative_prompt="",
+    pictures=(PictureRef(field="image_1", blob=""),),
+    aspect_ratio=None,
+    seed=0,
+    num_inference_steps=1,
+    true_cfg_scale=2.0,
+    output=Output(format=ImageFormat.PNG, quality=100),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,31 +60,42 @@ class Encoded:
     references: Tensor
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Models:
-    transformer: Transformer
-    text: TextEncoder
-    vae: Vae
-
-
 class Engine:
-    def __init__(self, models: Models, *, schedule: ScheduleConfig, vision: VisionConfig, sizes: WorkingSizes) -> None:
+    def __init__(
+        self, models: Models, *, schedule: ScheduleConfig, vision: VisionConfig, sizes: WorkingSizes, memo_bytes: int
+    ) -> None:
         self._models = models
         self._schedule = schedule
         self._vision = vision
         self._sizes = sizes
+        self._memo = Memo(memo_bytes)
         self._device = models.transformer.img_in.weight.device
 
     @classmethod
-    def load(cls, checkpoint: Path, *, device: str = "auto", dtype: Precision = "auto") -> "Engine":
-        """Raises `BadCheckpoint` that names what is wrong with it, `BadSetting` for a device that is not there."""
+    def load(
+        cls,
+        checkpoint: Path,
+        *,
+        device: str = "auto",
+        dtype: Precision = "auto",
+        tier: Tier = "exact",
+        compile: CompileMode = "auto",  # noqa: A002  the setting's name
+        memo_bytes: int = 0,
+    ) -> "Engine":
+        """tier: whether matrices are multiplied in float8 where the device can. compile: whether small operations are
+        fused by torch's compiler. memo_bytes: for what was encoded lately.
+
+        Raises `BadCheckpoint` that names what is wrong with it, `BadSetting` for a device or compiler that is not
+        there.
+        """
         layout = read_layout(checkpoint)
         place = choose_device(device)
         return cls(
-            load_models(layout, device=place, dtype=choose_dtype(dtype, place)),
+            load_models(layout, device=place, dtype=choose_dtype(dtype, place), tier=tier, mode=compile),
             schedule=ScheduleConfig.read(layout.scheduler),
             vision=VisionConfig.read(layout.processor),
             sizes=layout.working_sizes,
+            memo_bytes=memo_bytes,
         )
 
     @property
@@ -81,6 +105,11 @@ class Engine:
     @property
     def dtype(self) -> str:
         return str(self._models.transformer.dtype).removeprefix("torch.")
+
+    def warm(self) -> None:
+        """Make a small edit of one step, so that what is compiled or set up at a first call is there for a request."""
+        prepared = prepare(WARM_EDIT, [new_picture("RGB", (256, 256))], WARM_SIZES, self._vision)
+        self.make(WARM_EDIT, prepared, lambda _: None)
 
     def prepare(self, edit: Edit, pictures: Sequence[Image]) -> Prepared:
         """pictures: those of the edit, RGB and upright. Needs no device, and may run in a thread beside `make`.
@@ -113,52 +142,49 @@ class Engine:
         with watch.stage(Stage.PREPARE):
             prepared = self.prepare(edit, pictures)
         made = self.make(edit, prepared, observe)
-        return Made(image=made.image, timings_s=watch.timings_s | made.timings_s)
+        return Made(image=made.image, timings_s={**watch.timings_s, **made.timings_s})
 
     def _encode(self, edit: Edit, prepared: Prepared) -> Encoded:
-        text, vae = self._models.text, self._models.vae
-        features = text.look(prepared.seen)
+        text, vae, seen, memo = self._models.text, self._models.vae, prepared.seen, self._memo
+
+        def look() -> Tensor:
+            return memo.get(seen.digest, lambda: text.look(seen))
+
+        def hidden(prompt: str) -> Tensor:
+            return memo.get((seen.digest, prompt), lambda: text.encode(prompt, look(), seen.grids))
+
+        def latents(reference: Reference) -> Tensor:
+            return memo.get(("vae", reference.digest), lambda: vae.encode(reference.pixels))
+
+        negative = edit.negative_prompt if edit.guided else None
         return Encoded(
-            prompt=text.encode(edit.prompt, features, prepared.seen.grids),
-            negative=text.encode(edit.negative_prompt, features, prepared.seen.grids)
-            if edit.guided and edit.negative_prompt is not None
-            else None,
-            references=torch.cat([vae.encode(reference) for reference in prepared.references], dim=1),
+            prompt=hidden(edit.prompt),
+            negative=None if negative is None else hidden(negative),
+            references=torch.cat([latents(reference) for reference in prepared.references], dim=1),
         )
 
     def _denoise(self, edit: Edit, prepared: Prepared, encoded: Encoded, on_step: Callable[[int], None]) -> Tensor:
         transformer = self._models.transformer
-        sides = [(prepared.height_px, prepared.width_px), *(tuple(each.shape[-2:]) for each in prepared.references)]
+        sides = [
+            (prepared.height_px, prepared.width_px),
+            *(tuple(each.pixels.shape[-2:]) for each in prepared.references),
+        ]
         grids = [(height // TOKEN_PX, width // TOKEN_PX) for height, width in sides]
 
-        def ready(hidden: Tensor) -> Prompt:
-            rope = joint_rope(hidden.shape[1], grids, transformer.config.axes_dims_rope, self._device)
-            return Prompt(text=transformer.embed_text(hidden), rope=rope)
-
+        prompts = [encoded.prompt, *([] if encoded.negative is None else [encoded.negative])]
+        axes = transformer.config.axes_dims_rope
         conditions = Conditions(
-            positive=ready(encoded.prompt),
-            negative=None if encoded.negative is None else ready(encoded.negative),
+            passes=make_passes(
+                [transformer.embed_text(prompt) for prompt in prompts],
+                [joint_rope(prompt.shape[1], grids, axes, self._device) for prompt in prompts],
+                result_tokens=math.prod(grids[0]),
+            ),
             references=transformer.embed_image(encoded.references),
             true_cfg_scale=edit.true_cfg_scale,
         )
         noise = make_noise(edit.seed, *grids[0], channels=self._models.vae.channels).to(self._device)
         schedule = make_schedule(self._schedule, steps=edit.num_inference_steps, image_tokens=noise.shape[1])
         return denoise(transformer, noise, conditions, schedule, on_step)
-
-
-def load_models(layout: Layout, *, device: torch.device, dtype: torch.dtype) -> Models:
-    """Raises `BadCheckpoint`."""
-    for part in (layout.transformer, layout.text_encoder, layout.vae):
-        # A config that makes no sense is told as such, before a library's class trips over it.
-        needed_tensors(part)
-    with WithoutMemory():
-        transformer = Transformer(TransformerConfig.read(layout.transformer.config))
-    fill(transformer, layout.transformer, device=device, dtype=dtype, fused=FUSED)
-    return Models(
-        transformer=transformer,
-        text=TextEncoder.load(layout.text_encoder, layout.tokenizer, device=device, dtype=dtype),
-        vae=Vae.load(layout.vae, device=device, dtype=dtype),
-    )
 
 
 def make_noise(seed: int, rows: int, columns: int, *, channels: int) -> Tensor:

@@ -24,7 +24,7 @@ class BlockModulation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepModulation:
-    """All blocks at one step. out: scale (one added) and shift of the output norm, [2, dim]."""
+    """All blocks at one step. out: scale (one added) and shift of the output norm, [2, 1, dim]."""
 
     blocks: tuple[BlockModulation, ...]
     out: Tensor
@@ -49,7 +49,7 @@ class Modulation:
                 BlockModulation(image=self._image_rows(image, step), text=text[:, step, None])
                 for image, text in zip(self.image, self.text, strict=True)
             ),
-            out=self.out[:, step],
+            out=self.out[:, step, None],
         )
 
     def _image_rows(self, image: Tensor, step: int) -> Tensor:

@@ -1,5 +1,6 @@
 """The first stage: pictures of any size become what the text encoder and the VAE take in."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,19 +46,28 @@ class Seen:
     """Pictures as the text encoder sees them.
 
     patches: [all patches, 3 · 2 · 14 · 14], in the order in which 2 × 2 of them are merged. grids: rows and columns of
-    patches, by picture.
+    patches, by picture. digest: of both.
     """
 
     patches: Tensor
     grids: tuple[tuple[int, int], ...]
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """A picture as the VAE takes it in. pixels: [1, 3, height, width] in -1…1. digest: of them."""
+
+    pixels: Tensor
+    digest: bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """references: by picture, [1, 3, height, width] in -1…1. width_px, height_px: of the result."""
+    """references: by picture. width_px, height_px: of the result."""
 
     seen: Seen
-    references: tuple[Tensor, ...]
+    references: tuple[Reference, ...]
     width_px: int
     height_px: int
 
@@ -70,14 +80,15 @@ def prepare(edit: Edit, pictures: Sequence[Image], sizes: WorkingSizes, vision: 
         patches, grid = see(picture.resize(condition, Resampling.LANCZOS), vision)
         views.append(patches)
         grids.append(grid)
-        references.append(_to_tensor(picture.resize(reference, Resampling.LANCZOS)))
+        references.append(_reference(picture.resize(reference, Resampling.LANCZOS)))
     width, height = edit.aspect_ratio or pictures[0].size
     width_px, height_px = fit(sizes.output_area_px, width / height)
     if not (width_px and height_px):
         if edit.aspect_ratio is None:
             raise _too_extreme(edit.pictures[0].field, pictures[0])
         raise EngineFailed(f"aspect_ratio {width}:{height} is too extreme for this model", field="aspect_ratio")
-    seen = Seen(patches=torch.from_numpy(np.concatenate(views)), grids=tuple(grids))
+    patches = np.concatenate(views)
+    seen = Seen(patches=torch.from_numpy(patches), grids=tuple(grids), digest=_digest(patches, grids))
     return Prepared(seen=seen, references=tuple(references), width_px=width_px, height_px=height_px)
 
 
@@ -109,9 +120,14 @@ def _too_extreme(field: str, picture: Image) -> PictureInvalid:
     )
 
 
-def _to_tensor(picture: Image) -> Tensor:
-    """[1, 3, height, width] in -1…1."""
-    return 2 * torch.from_numpy(_levels(picture)).permute(2, 0, 1)[None] - 1
+def _reference(picture: Image) -> Reference:
+    pixels = np.asarray(picture)
+    levels = 2 * torch.from_numpy(_levels(picture)).permute(2, 0, 1)[None] - 1
+    return Reference(pixels=levels, digest=_digest(pixels, pixels.shape))
+
+
+def _digest(values: NDArray[Any], shape: Sequence[object]) -> bytes:
+    return hashlib.sha256(repr(shape).encode() + values.tobytes()).digest()
 
 
 def _levels(picture: Image) -> NDArray[np.float32]:

@@ -20,14 +20,12 @@ class Rope:
     cos: Tensor
     sin: Tensor
 
+    @property
+    def tokens(self) -> int:
+        return len(self.cos)
+
     def rows(self, start: int, stop: int) -> "Rope":
         return Rope(cos=self.cos[start:stop], sin=self.sin[start:stop])
-
-    def rotate(self, x: Tensor) -> Tensor:
-        """x: [batch, tokens, heads, head_dim], whose neighbouring channels make the pairs that are turned."""
-        even, odd = torch.unflatten(x.float(), -1, (-1, 2)).unbind(-1)
-        cos, sin = self.cos[:, None], self.sin[:, None]
-        return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
 
 
 def joint_rope(

@@ -1,7 +1,8 @@
 """The Qwen-Image MMDiT: two streams, image and text, that meet in joint attention.
 
 Parameters carry the published names, save that the three projections of each stream's attention are one (`FUSED`).
-Shapes: B batch, R result tokens, S all image tokens (result, then references), T text tokens, D = heads · head_dim.
+Shapes: B prompts (one, or two that are told apart), R result tokens, S all image tokens (result, then references),
+T text tokens, D = heads · head_dim.
 
 A request's constants are computed apart from the steps: `modulation` for all timesteps, `embed_text`, `embed_image` of
 the references, and the rotations. `forward` is what is left to do at a step.
@@ -17,17 +18,29 @@ import torch
 import torch.nn.functional as F  # noqa: N812  its customary name
 from torch import Tensor, nn
 
+from darkroom.engine.kernels import EPS, PLAIN, Kernels, gated, halved, modulated
 from darkroom.engine.modulation import BlockModulation, Modulation, StepModulation
 from darkroom.engine.rope import Rope
 from darkroom.errors import BadCheckpoint
 
-EPS = 1e-6
 TIME_CHANNELS = 256
 
 FUSED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"to_qkv": ("to_q", "to_k", "to_v"), "add_qkv_proj": ("add_q_proj", "add_k_proj", "add_v_proj")}
 )
 """Modules whose rows are those of several published ones, one below the other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Joint:
+    """How tokens meet in attention: every prompt's with an image stream of its own, all else in one batch.
+
+    text_tokens: of each prompt, whose tokens follow one another. ropes: of each prompt's text, result and references.
+    """
+
+    text_tokens: tuple[int, ...]
+    ropes: tuple[Rope, ...]
+    result_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +78,7 @@ class TransformerConfig:
 
 
 class Transformer(nn.Module):
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         self.config = config
         dim = config.dim
@@ -74,7 +87,7 @@ class Transformer(nn.Module):
         self.img_in = nn.Linear(config.in_channels, dim)
         self.txt_in = nn.Linear(config.joint_attention_dim, dim)
         self.transformer_blocks = nn.ModuleList(
-            [Block(dim, config.num_attention_heads) for _ in range(config.num_layers)]
+            [Block(dim, config.num_attention_heads, kernels) for _ in range(config.num_layers)]
         )
         self.norm_out = OutputNorm(dim)
         self.proj_out = nn.Linear(dim, config.patch_size**2 * config.out_channels)
@@ -114,69 +127,65 @@ class Transformer(nn.Module):
         return embedded
 
     def forward(
-        self, latents: Tensor, references: Tensor, text: Tensor, modulation: StepModulation, rope: Rope
+        self, latents: Tensor, references: Tensor, text: Tensor, modulation: StepModulation, joint: Joint
     ) -> Tensor:
-        """The velocity of the result's latents.
+        """The velocity of the result's latents under each of B prompts.
 
-        latents: [B, R, in_channels]. references: [B, S - R, D] and text: [B, T, D], embedded. rope: of T + S tokens.
+        latents: [1, R, in_channels]. references: [1, S - R, D] and text: [1, all prompts' tokens, D], embedded.
         Returns [B, R, patch² · out_channels].
         """
-        result_tokens = latents.shape[1]
-        image = torch.cat([self.embed_image(latents), references], dim=1)
+        image = torch.cat([self.embed_image(latents), references], dim=1).expand(len(joint.ropes), -1, -1)
         *inner, last = self.blocks
         *inner_modulation, last_modulation = modulation.blocks
         for block, at in zip(inner, inner_modulation, strict=True):
-            image, text = block(image, text, at, rope, result_tokens)
-        result = last.result(image, text, last_modulation, rope, result_tokens)
+            image, text = block(image, text, at, joint)
+        result = last.result(image, text, last_modulation, joint)
         scale, shift = modulation.out
-        velocity: Tensor = self.proj_out(_normed(result) * scale + shift)
+        velocity: Tensor = self.proj_out(modulated(result, scale, shift, joint.result_tokens))
         return velocity
 
 
 class Block(nn.Module):
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, kernels: Kernels) -> None:
         super().__init__()
         self.img_mod = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.txt_mod = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
-        self.attn = JointAttention(dim, heads)
-        self.img_mlp = FeedForward(dim)
-        self.txt_mlp = FeedForward(dim)
+        self.attn = JointAttention(dim, heads, kernels)
+        self.img_mlp = FeedForward(dim, kernels)
+        self.txt_mlp = FeedForward(dim, kernels)
 
-    def forward(
-        self, image: Tensor, text: Tensor, modulation: BlockModulation, rope: Rope, result_tokens: int
-    ) -> tuple[Tensor, Tensor]:
-        """image: [B, S, D], text: [B, T, D] → the same."""
-        mod = _spread(modulation.image, result_tokens, image.shape[1])
-        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = mod
+    def forward(self, image: Tensor, text: Tensor, modulation: BlockModulation, joint: Joint) -> tuple[Tensor, Tensor]:
+        """image: [B, S, D], text: [1, T, D] → the same."""
+        first = joint.result_tokens
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation.image
         txt_shift, txt_scale, txt_gate, txt_shift_mlp, txt_scale_mlp, txt_gate_mlp = modulation.text
         image_update, text_update = self.attn(
-            _normed(image) * scale + shift, _normed(text) * txt_scale + txt_shift, rope
+            modulated(image, scale, shift, first), modulated(text, txt_scale, txt_shift, first), joint
         )
-        image = image + gate * image_update
-        text = text + txt_gate * text_update
-        image = image + gate_mlp * self.img_mlp(_normed(image) * scale_mlp + shift_mlp)
-        text = text + txt_gate_mlp * self.txt_mlp(_normed(text) * txt_scale_mlp + txt_shift_mlp)
+        image = gated(image, gate, image_update, first)
+        text = gated(text, txt_gate, text_update, first)
+        image = gated(image, gate_mlp, self.img_mlp(modulated(image, scale_mlp, shift_mlp, first)), first)
+        text = gated(text, txt_gate_mlp, self.txt_mlp(modulated(text, txt_scale_mlp, txt_shift_mlp, first)), first)
         return image, text
 
-    def result(
-        self, image: Tensor, text: Tensor, modulation: BlockModulation, rope: Rope, result_tokens: int
-    ) -> Tensor:
+    def result(self, image: Tensor, text: Tensor, modulation: BlockModulation, joint: Joint) -> Tensor:
         """The result's tokens alone, [B, R, D]: of a last block nothing else is read."""
-        shift, scale, *_ = _spread(modulation.image, result_tokens, image.shape[1])
+        first = joint.result_tokens
+        shift, scale, *_ = modulation.image
         *_, gate, shift_mlp, scale_mlp, gate_mlp = modulation.image[:, :1]
         txt_shift, txt_scale, *_ = modulation.text
         update = self.attn.result(
-            _normed(image) * scale + shift, _normed(text) * txt_scale + txt_shift, rope, result_tokens
+            modulated(image, scale, shift, first), modulated(text, txt_scale, txt_shift, first), joint
         )
-        result = image[:, :result_tokens] + gate * update
-        finished: Tensor = result + gate_mlp * self.img_mlp(_normed(result) * scale_mlp + shift_mlp)
-        return finished
+        result = gated(image[:, :first], gate, update, first)
+        return gated(result, gate_mlp, self.img_mlp(modulated(result, scale_mlp, shift_mlp, first)), first)
 
 
 class JointAttention(nn.Module):
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, kernels: Kernels) -> None:
         super().__init__()
         self.heads = heads
+        self.kernels = kernels
         self.to_qkv = nn.Linear(dim, 3 * dim)
         self.add_qkv_proj = nn.Linear(dim, 3 * dim)
         self.norm_q = nn.RMSNorm(dim // heads, eps=EPS)
@@ -186,42 +195,67 @@ class JointAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.to_add_out = nn.Linear(dim, dim)
 
-    def forward(self, image: Tensor, text: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
-        """image: [B, S, D], text: [B, T, D] → what attention adds to each."""
-        image_q, image_k, image_v = self._by_head(self.to_qkv(image), 3)
-        text_q, text_k, text_v = self._by_head(self.add_qkv_proj(text), 3)
-        mixed = _attend(
-            rope.rotate(torch.cat([self.norm_added_q(text_q), self.norm_q(image_q)], dim=1)),
-            rope.rotate(torch.cat([self.norm_added_k(text_k), self.norm_k(image_k)], dim=1)),
-            torch.cat([text_v, image_v], dim=1),
-        )
-        text_tokens = text.shape[1]
-        return self.to_out[0](mixed[:, text_tokens:]), self.to_add_out(mixed[:, :text_tokens])
+    def forward(self, image: Tensor, text: Tensor, joint: Joint) -> tuple[Tensor, Tensor]:
+        """image: [B, S, D], text: [1, T, D] → what attention adds to each."""
+        image_qkv = self._by_head(self.to_qkv(image), 3)
+        text_qkv = self._by_head(self.add_qkv_proj(text), 3)
+        mixed = [
+            _attend(self._queries(own_text, own_image, rope), *self._answers(own_text[:, 1:], own_image[:, 1:], rope))
+            for own_text, own_image, rope in zip(
+                torch.split(text_qkv[0], [*joint.text_tokens]), image_qkv, joint.ropes, strict=True
+            )
+        ]
+        image_mixed = torch.stack([each[tokens:] for each, tokens in zip(mixed, joint.text_tokens, strict=True)])
+        text_mixed = torch.cat([each[:tokens] for each, tokens in zip(mixed, joint.text_tokens, strict=True)])
+        return self.to_out[0](image_mixed), self.to_add_out(text_mixed[None])
 
-    def result(self, image: Tensor, text: Tensor, rope: Rope, result_tokens: int) -> Tensor:
+    def result(self, image: Tensor, text: Tensor, joint: Joint) -> Tensor:
         """What attention adds to the result's tokens alone, [B, R, D]: they ask, all tokens answer."""
-        dim, start = image.shape[-1], text.shape[1]
+        dim, read = image.shape[-1], joint.result_tokens
         weight, bias, added = self.to_qkv.weight, self.to_qkv.bias, self.add_qkv_proj
-        (query,) = self._by_head(F.linear(image[:, :result_tokens], weight[:dim], bias[:dim]), 1)
-        image_k, image_v = self._by_head(F.linear(image, weight[dim:], bias[dim:]), 2)
-        text_k, text_v = self._by_head(F.linear(text, added.weight[dim:], added.bias[dim:]), 2)
-        mixed = _attend(
-            rope.rows(start, start + result_tokens).rotate(self.norm_q(query)),
-            rope.rotate(torch.cat([self.norm_added_k(text_k), self.norm_k(image_k)], dim=1)),
-            torch.cat([text_v, image_v], dim=1),
-        )
-        update: Tensor = self.to_out[0](mixed)
+        image_q = self._by_head(F.linear(image[:, :read], weight[:dim], bias[:dim]), 1)
+        image_kv = self._by_head(F.linear(image, weight[dim:], bias[dim:]), 2)
+        text_kv = self._by_head(F.linear(text, added.weight[dim:], added.bias[dim:]), 2)
+        mixed = []
+        for own_text, own_image, query, rope in zip(
+            torch.split(text_kv[0], [*joint.text_tokens]), image_kv, image_q, joint.ropes, strict=True
+        ):
+            at = rope.rows(len(own_text), len(own_text) + read)
+            asked = self.kernels.turned(query[:, 0], self.norm_q.weight, at.cos, at.sin)
+            mixed.append(_attend(asked, *self._answers(own_text, own_image, rope)))
+        update: Tensor = self.to_out[0](torch.stack(mixed))
         return update
 
-    def _by_head(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """[B, tokens, parts · D] → `parts` of [B, tokens, heads, head_dim]."""
-        return torch.unflatten(projected, -1, (parts, self.heads, -1)).unbind(-3)
+    def _queries(self, text: Tensor, image: Tensor, rope: Rope) -> Tensor:
+        gains = self.norm_added_q.weight, self.norm_q.weight
+        return self.kernels.joined(text[:, 0], image[:, 0], *gains, rope.cos, rope.sin)
+
+    def _answers(self, text: Tensor, image: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+        """Keys and values."""
+        gains = self.norm_added_k.weight, self.norm_k.weight
+        keys = self.kernels.joined(text[:, 0], image[:, 0], *gains, rope.cos, rope.sin)
+        return keys, torch.cat([text[:, 1], image[:, 1]])
+
+    def _by_head(self, projected: Tensor, parts: int) -> Tensor:
+        """[B, tokens, parts · D] → [B, tokens, parts, heads, head_dim]."""
+        return torch.unflatten(projected, -1, (parts, self.heads, -1))
+
+    @torch.no_grad()
+    def halve_pairs(self) -> None:
+        """Reorder published weights to what the kernels turn."""
+        for projection in (self.to_qkv, self.add_qkv_proj):
+            for rows in (projection.weight, projection.bias):
+                queries, keys, _ = rows.chunk(3)
+                queries.copy_(halved(queries, self.heads))
+                keys.copy_(halved(keys, self.heads))
+        for norm in (self.norm_q, self.norm_k, self.norm_added_q, self.norm_added_k):
+            norm.weight.copy_(halved(norm.weight, 1))
 
 
 class FeedForward(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, kernels: Kernels) -> None:
         super().__init__()
-        self.net = nn.ModuleList([Widen(dim), nn.Identity(), nn.Linear(4 * dim, dim)])
+        self.net = nn.ModuleList([Widen(dim, kernels), nn.Identity(), nn.Linear(4 * dim, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
         narrowed: Tensor = self.net[2](self.net[0](x))
@@ -229,12 +263,13 @@ class FeedForward(nn.Module):
 
 
 class Widen(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, kernels: Kernels) -> None:
         super().__init__()
+        self.kernels = kernels
         self.proj = nn.Linear(dim, 4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
+        return self.kernels.gelu(self.proj(x))
 
 
 class TimeEmbedding(nn.Module):
@@ -268,21 +303,7 @@ def _by_part(modulation: Tensor, parts: int) -> Tensor:
     return torch.unflatten(modulation, -1, (parts, -1)).transpose(0, 1)
 
 
-def _normed(x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=EPS)
-
-
-def _spread(rows: Tensor, result_tokens: int, image_tokens: int) -> Tensor:
-    """[6, rows, D] → [6, 1 or S, D], to be broadcast over the image tokens."""
-    if rows.shape[1] == 1:
-        return rows
-    result, references = rows.chunk(2, dim=1)
-    return torch.cat(
-        [result.expand(-1, result_tokens, -1), references.expand(-1, image_tokens - result_tokens, -1)], dim=1
-    )
-
-
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """[B, tokens, heads, head_dim] each → [B, query tokens, D]."""
-    mixed = F.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    return mixed.transpose(1, 2).flatten(2)
+    """[tokens, heads, head_dim] each → [query tokens, D]."""
+    query, key, value = (each.transpose(0, 1)[None] for each in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1)

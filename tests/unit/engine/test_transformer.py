@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from darkroom.engine.rope import joint_rope
-from darkroom.engine.transformer import Transformer, TransformerConfig
+from darkroom.engine.transformer import Joint, Transformer, TransformerConfig
 from darkroom.errors import BadCheckpoint
 
 CONFIG = TransformerConfig(
@@ -31,8 +31,29 @@ def test_the_last_block_computes_what_a_whole_one_would(transformer):
     rope = joint_rope(TEXT, GRIDS, CONFIG.axes_dims_rope, torch.device("cpu"))
     modulation = transformer.modulation([1000.0, 400.0]).at(1).blocks[1]
     block = transformer.blocks[1]
-    whole, _ = block(image, text, modulation, rope, RESULT)
-    torch.testing.assert_close(block.result(image, text, modulation, rope, RESULT), whole[:, :RESULT])
+    joint = Joint(text_tokens=(TEXT,), ropes=(rope,), result_tokens=RESULT)
+    whole, _ = block(image, text, modulation, joint)
+    torch.testing.assert_close(block.result(image, text, modulation, joint), whole[:, :RESULT])
+
+
+@torch.inference_mode()
+def test_two_prompts_in_one_batch_do_not_see_each_other(transformer):
+    """The velocity under each of two prompts, of different lengths, is that of the prompt alone."""
+    latents = torch.randn(1, RESULT, CONFIG.in_channels)
+    references = torch.randn(1, REFERENCES, CONFIG.dim)
+    prompts = [torch.randn(1, tokens, CONFIG.dim) for tokens in (TEXT, TEXT + 3)]
+    ropes = [joint_rope(prompt.shape[1], GRIDS, CONFIG.axes_dims_rope, torch.device("cpu")) for prompt in prompts]
+    at = transformer.modulation([700.0]).at(0)
+
+    def velocity(*chosen):
+        joint = Joint(
+            text_tokens=tuple(prompts[n].shape[1] for n in chosen),
+            ropes=tuple(ropes[n] for n in chosen),
+            result_tokens=RESULT,
+        )
+        return transformer(latents, references, torch.cat([prompts[n] for n in chosen], dim=1), at, joint)
+
+    torch.testing.assert_close(velocity(0, 1), torch.cat([velocity(0), velocity(1)]))
 
 
 @torch.inference_mode()

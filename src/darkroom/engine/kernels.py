@@ -1,0 +1,136 @@
+"""The transformer's small operations, each one pass over memory where the device has a way: between matrix products
+they take the time, not the arithmetic.
+
+`PLAIN` is torch as it is, and what the others are held against. `compiled` is the same functions, fused by torch's
+compiler. Queries and keys come with the pairs that positions turn as two halves (`halved`), which vectorises.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812  its customary name
+from torch import Tensor
+from torch.utils._triton import has_triton
+
+from darkroom.errors import BadSetting
+
+EPS = 1e-6
+
+
+FLOAT8 = torch.float8_e4m3fn
+WORTH_COMPILING = 30_000_000
+"""Parameters from which on a CPU's steps take so long that fusing them is worth the seconds a compiler takes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kernels:
+    """turned(x, gain, cos, sin): RMS norm over the last axis, then the rotation of its halves. x: [tokens, heads,
+    head_dim]; gain: [head_dim]; cos, sin: [tokens, head_dim / 2].
+    joined(text, image, text_gain, image_gain, cos, sin): the same of two streams, one below the other.
+    gelu(x): GELU by its tanh form.
+    to_float8(rows): [n, in] in float8, and what each row is to be multiplied by, [n, 1], its largest value filling the
+    format.
+    """
+
+    turned: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    joined: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    gelu: Callable[[Tensor], Tensor]
+    to_float8: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _turned(x: Tensor, gain: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    wide = x.float()
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + EPS) * gain.float()
+    first, second = normed.chunk(2, -1)
+    cos, sin = cos[:, None], sin[:, None]
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)
+
+
+def _joined(text: Tensor, image: Tensor, text_gain: Tensor, image_gain: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    tokens = text.shape[0]
+    return torch.cat(
+        [_turned(text, text_gain, cos[:tokens], sin[:tokens]), _turned(image, image_gain, cos[tokens:], sin[tokens:])]
+    )
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _gelu_by_sigmoid(x: Tensor) -> Tensor:
+    """1 + tanh u = 2 sigmoid 2u, which takes one exponential instead of a tangent."""
+    wide = x.float()
+    return (wide * torch.sigmoid(1.5957691216057308 * (wide + 0.044715 * wide * wide * wide))).to(x.dtype)
+
+
+def _to_float8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    wide = rows.float()
+    scale = wide.abs().amax(-1, keepdim=True).clamp(min=1e-12) / torch.finfo(FLOAT8).max
+    return (wide / scale).to(FLOAT8), scale
+
+
+PLAIN = Kernels(turned=_turned, joined=_joined, gelu=_gelu, to_float8=_to_float8)
+
+
+@cache
+def compiled() -> Kernels:
+    """Fused at their first call, for all sizes at once."""
+
+    def fused(function: Callable[..., Any]) -> Any:
+        return torch.compile(function, dynamic=True, fullgraph=True, options={"compile_threads": 1})
+
+    return Kernels(
+        turned=fused(_turned), joined=fused(_joined), gelu=fused(_gelu_by_sigmoid), to_float8=fused(_to_float8)
+    )
+
+
+def choose(mode: Literal["auto", "on", "off"], device: torch.device, parameters: int) -> Kernels:
+    """parameters: of the transformer. Raises `BadSetting` where `on` asks for a compiler that is not there."""
+    possible = has_triton() if device.type == "cuda" else _cpp_compiler() is not None
+    if mode == "on" and not possible:
+        needed = "Triton" if device.type == "cuda" else "a C++ compiler (g++ or clang++)"
+        raise BadSetting(f"compile = on needs {needed}; install it, or set compile = auto")
+    worth = device.type == "cuda" or parameters >= WORTH_COMPILING
+    return compiled() if possible and (mode == "on" or (mode == "auto" and worth)) else PLAIN
+
+
+def _cpp_compiler() -> str | None:
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), None)
+
+
+def modulated(x: Tensor, scale: Tensor, shift: Tensor, first: int) -> Tensor:
+    """Layer norm of x, [B, tokens, D], times scale plus shift. scale, shift: [1, D], or [2, D] with a row for the
+    `first` tokens and one for the others."""
+    dim = x.shape[-1:]
+    if scale.shape[0] == 1:
+        return F.layer_norm(x, dim, scale[0], shift[0], EPS)
+    parts = x[:, :first], x[:, first:]
+    return torch.cat([F.layer_norm(part, dim, scale[n], shift[n], EPS) for n, part in enumerate(parts)], dim=1)
+
+
+def gated(x: Tensor, gate: Tensor, update: Tensor, first: int) -> Tensor:
+    """`x` plus gate times update; gate as `modulated` has its scale."""
+    if gate.shape[0] == 1:
+        return torch.addcmul(x, gate, update)
+    return torch.cat(
+        [
+            torch.addcmul(x[:, :first], gate[:1], update[:, :first]),
+            torch.addcmul(x[:, first:], gate[1:], update[:, first:]),
+        ],
+        dim=1,
+    )
+
+
+def halved(rows: Tensor, heads: int) -> Tensor:
+    """Every head's neighbouring pairs of rows brought apart: (0, 1), (2, 3), … to (0, n/2), (1, n/2 + 1), and so on.
+
+    rows: of a projection or a gain, [heads · head_dim, …]. Attention does not see it, since queries and keys are
+    reordered alike.
+    """
+    by_head = torch.unflatten(rows, 0, (heads, -1, 2))
+    return by_head.transpose(1, 2).reshape(rows.shape)

@@ -1,0 +1,76 @@
+"""The transformer's matrices in the form they are multiplied in, made once from the form they are stored in.
+
+torch's own doors to oneDNN's packed weights and to float8 products have no public names yet.
+"""
+# ruff: noqa: SLF001
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from darkroom.engine.kernels import Kernels
+
+OUTLIERS = ("img_mlp.net.2",)
+"""What is fed to these has a few channels far larger than the rest, which float8 would drown the rest for."""
+
+_PACKED_FOR_TOKENS = 1024
+
+
+class PackedLinear(nn.Module):
+    """On a CPU: in the blocked layout oneDNN multiplies by, into which it would otherwise bring it at every call."""
+
+    def __init__(self, stored: nn.Linear) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(stored.weight.data, _PACKED_FOR_TOKENS)
+        self.bias = stored.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return product
+
+
+class Float8Linear(nn.Module):
+    """Weight [out, in] in float8 with a scale for every row; what comes in is brought to float8 token by token."""
+
+    def __init__(self, stored: nn.Linear, kernels: Kernels) -> None:
+        super().__init__()
+        self.kernels = kernels
+        self.weight, self.scale = kernels.to_float8(stored.weight.data)
+        self.bias = stored.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, scale = self.kernels.to_float8(x.flatten(0, -2))
+        product: Tensor = torch._scaled_mm(
+            tokens,
+            self.weight.t(),
+            scale_a=scale,
+            scale_b=self.scale.t(),
+            bias=self.bias,
+            out_dtype=x.dtype,
+            use_fast_accum=x.is_cuda,
+        )
+        return torch.unflatten(product, 0, x.shape[:-1])
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch has oneDNN, and oneDNN this dtype on this processor."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def can_float8(device: torch.device) -> bool:
+    """Whether the device multiplies float8 in hardware (Ada, Hopper and later)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+def reform(blocks: Sequence[nn.Module], form: Callable[[nn.Linear], nn.Module], *, leave: tuple[str, ...] = ()) -> None:
+    """Replace the linear layers of a transformer's blocks, save for modulation, those whose names end with one of
+    `leave`, and the last block's projections to queries, keys and values, whose rows it multiplies apart."""
+    for block in blocks:
+        last = block is blocks[-1]
+        kept = (*leave, "_mod.1", *(("to_qkv", "add_qkv_proj") if last else ()))
+        for name, module in [*block.named_modules()]:
+            if isinstance(module, nn.Linear) and not name.endswith(kept):
+                block.set_submodule(name, form(module))
