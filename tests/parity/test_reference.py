@@ -10,11 +10,9 @@ import torch
 
 from darkroom.engine.engine import Engine
 from edits import an_edit, some_pictures
-from parity.oracle import Kept, Reference
+from parity.compare import assert_alike, levels_between
+from parity.oracle import Reference
 from parity.ours import run_stages
-
-LEVEL = 1 / 255
-STAGES = ("seen", "prompt", "negative", "references", "noise", "sigmas", "timesteps")
 
 EDITS = {
     "one picture": an_edit(steps=4),
@@ -24,26 +22,6 @@ EDITS = {
     "nothing to guide away from": an_edit(pictures=2, negative_prompt=None, seed=5),
     "no words": an_edit(prompt="", steps=3, seed=6),
 }
-
-
-def assert_alike(ours: Kept, theirs: Kept) -> None:
-    for stage in STAGES:
-        assert_near(stage, getattr(ours, stage), getattr(theirs, stage))
-    assert len(ours.predictions) == len(theirs.predictions)
-    for number, (prediction, expected) in enumerate(zip(ours.predictions, theirs.predictions, strict=True)):
-        assert_near(f"forward pass {number}", prediction, expected)
-    assert_near("latents", ours.latents[-1], theirs.latents[-1])
-    assert ours.picture.shape == theirs.picture.shape
-    assert np.abs(ours.picture - theirs.picture).max() <= LEVEL
-
-
-def assert_near(what: str, ours: torch.Tensor | None, theirs: torch.Tensor | None) -> None:
-    if theirs is None:
-        assert ours is None, what
-        return
-    assert ours.shape == theirs.shape, what
-    error = (ours - theirs).abs().max() / theirs.abs().max()
-    assert error <= 1e-4, f"{what} is {error:.1e} off"
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
@@ -142,7 +120,3 @@ def test_every_term_counts(engine, whole, part, name):
         for parameter, value in zip(left_out, stored, strict=True):
             parameter.copy_(value)
     assert levels_between(whole, without) >= 2
-
-
-def levels_between(picture: np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(picture - other).max() / LEVEL)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from darkroom.checkpoint.layout import StoredTensor
+from darkroom.checkpoint.weights import StoredTensor
 from darkroom.errors import BadCheckpoint
 
 _NAMED = 3

@@ -26,13 +26,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartReport:
-    """parameters: in all; dtypes: parameters by the dtype they are stored in."""
+    """parameters: in all; kept_parameters: those the engine keeps in memory; dtypes: parameters by the dtype they are
+    stored in."""
 
     name: str
     class_name: str
     files: int
     tensors: int
     parameters: int
+    kept_parameters: int
     size_bytes: int
     dtypes: Mapping[str, int]
     config: Mapping[str, Any]
@@ -51,6 +53,10 @@ class Report:
     @property
     def parameters(self) -> int:
         return sum(part.parameters for part in self.parts)
+
+    @property
+    def kept_parameters(self) -> int:
+        return sum(part.kept_parameters for part in self.parts)
 
     @property
     def size_bytes(self) -> int:
@@ -81,6 +87,7 @@ def inspect(folder: Path) -> Report:
 
 def _report(component: Component) -> PartReport:
     stored = component.tensors
+    kept = {name: tensor for name, tensor in stored.items() if name not in UNUSED}
     dtypes: Counter[str] = Counter()
     for tensor in stored.values():
         dtypes[tensor.dtype] += tensor.parameters
@@ -90,10 +97,9 @@ def _report(component: Component) -> PartReport:
         files=len({tensor.file for tensor in stored.values()}),
         tensors=len(stored),
         parameters=sum(tensor.parameters for tensor in stored.values()),
+        kept_parameters=sum(tensor.parameters for tensor in kept.values()),
         size_bytes=sum(tensor.size_bytes for tensor in stored.values()),
         dtypes=dict(dtypes),
         config=component.config,
-        differences=compare(
-            needed_tensors(component), {name: tensor for name, tensor in stored.items() if name not in UNUSED}
-        ),
+        differences=compare(needed_tensors(component), kept),
     )

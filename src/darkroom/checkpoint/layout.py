@@ -7,17 +7,20 @@ tokenizer/         vocab.json, merges.txt, tokenizer_config.json
 processor/         preprocessor_config.json
 transformer/  vae/  text_encoder/
                    config.json and safetensors: one file, or shards with an index
+
+A transformer may also be one file of any name, as ComfyUI keeps it, and then needs no config.json.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from darkroom.checkpoint.json_file import read_json
+from darkroom.checkpoint.quantised import with_scales
+from darkroom.checkpoint.single_file import REFERENCES_AT_ZERO, make_config, without_prefix
+from darkroom.checkpoint.weights import StoredTensor, read_weights
 from darkroom.errors import BadCheckpoint
 
 PIPELINE = "QwenImageEditPlusPipeline"
@@ -30,35 +33,18 @@ PARTS = MappingProxyType(
 )
 """The parts that have weights, with the classes they must be."""
 
-_STEMS = MappingProxyType(
+STEMS = MappingProxyType(
     {"transformer": "diffusion_pytorch_model", "text_encoder": "model", "vae": "diffusion_pytorch_model"}
 )
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
-_BITS = MappingProxyType(
-    {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
-    | {"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4}
+SMALL_FILES = (
+    "model_index.json",
+    *(f"{part}/config.json" for part in PARTS),
+    "scheduler/scheduler_config.json",
+    "processor/preprocessor_config.json",
+    *(f"tokenizer/{name}" for name in _TOKENIZER_FILES),
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredTensor:
-    """A tensor as its file's header has it. key: its name there. dtype: safetensors' word, such as BF16."""
-
-    key: str
-    shape: tuple[int, ...]
-    dtype: str
-    file: Path
-
-    @property
-    def parameters(self) -> int:
-        count = 1
-        for side in self.shape:
-            count *= side
-        return count
-
-    @property
-    def size_bytes(self) -> int:
-        return self.parameters * _BITS[self.dtype] // 8
+"""What a published checkpoint has beside its weights and their indices."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,12 +112,33 @@ def read_component(folder: Path, name: str, index: Mapping[str, str]) -> Compone
         raise BadCheckpoint(
             f"{folder / 'model_index.json'}: {name} is {class_name or 'missing'}; Darkroom runs {PARTS[name]}"
         )
-    return Component(
-        name=name,
-        class_name=class_name,
-        config=read_json(folder / name / "config.json"),
-        tensors={published_name(key): tensor for key, tensor in _read_tensors(folder / name, _STEMS[name]).items()},
-    )
+    tensors = with_scales(_renamed(read_weights(folder / name, STEMS[name]), _RENAME.get(name, str)))
+    path = folder / name / "config.json"
+    config = _read_transformer_config(path, tensors) if name == "transformer" else read_json(path)
+    if config.get("tie_word_embeddings") and "lm_head.weight" in tensors:
+        # Of two names for one tensor a file may keep either.
+        tensors.setdefault("model.embed_tokens.weight", tensors["lm_head.weight"])
+    return Component(name=name, class_name=class_name, config=config, tensors=tensors)
+
+
+def _read_transformer_config(path: Path, tensors: dict[str, StoredTensor]) -> dict[str, Any]:
+    """Takes ComfyUI's marker out of `tensors`."""
+    files = {tensor.file for tensor in tensors.values()}
+    at_zero = tensors.pop(REFERENCES_AT_ZERO, None) is not None
+    if not path.exists() and len(files) == 1:
+        return make_config(tensors, files.pop(), zero_cond_t=at_zero)
+    config = read_json(path)
+    if at_zero and not config.get("zero_cond_t"):
+        raise BadCheckpoint(f"{path}: zero_cond_t is not set, but the weights hold {REFERENCES_AT_ZERO}; set it")
+    return config
+
+
+def _renamed(stored: Mapping[str, StoredTensor], rename: Callable[[str], str]) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for key, tensor in stored.items():
+        if (other := tensors.setdefault(rename(key), tensor)) is not tensor:
+            raise BadCheckpoint(f"{tensor.file}: {key} and {other.key} are names of the same tensor")
+    return tensors
 
 
 def published_name(key: str) -> str:
@@ -142,6 +149,12 @@ def published_name(key: str) -> str:
     if key.startswith("model.language_model."):
         return "model." + key.removeprefix("model.language_model.")
     return key
+
+
+_RENAME: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {"transformer": without_prefix, "text_encoder": published_name}
+)
+"""From a file's key to the published name, for the parts whose files are not all alike."""
 
 
 def read_scheduler(folder: Path) -> Mapping[str, Any]:
@@ -173,59 +186,3 @@ def read_working_sizes(folder: Path) -> WorkingSizes:
         if isinstance(value, bool) or not isinstance(value, int) or value < 32 * 32:
             raise BadCheckpoint(f"{path}: {name} = {value!r} must be a whole number of pixels, 1024 (32 × 32) or more")
     return WorkingSizes(**entries)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of the checkpoint."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise BadCheckpoint(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
-        raise BadCheckpoint(f"{path} can't be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise BadCheckpoint(f"{path} must hold a JSON object")
-    return value
-
-
-def _read_tensors(folder: Path, stem: str) -> dict[str, StoredTensor]:
-    single = folder / f"{stem}.safetensors"
-    if single.is_file():
-        return _read_header(single)
-    index = folder / f"{stem}.safetensors.index.json"
-    if not index.is_file():
-        raise BadCheckpoint(f"{folder} has no weights: neither {single.name} nor {index.name} is there")
-    placed = read_json(index).get("weight_map")
-    if not isinstance(placed, dict) or not placed:
-        raise BadCheckpoint(f"{index} has no weight_map")
-    tensors: dict[str, StoredTensor] = {}
-    for shard in sorted(set(placed.values()), key=str):
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            raise BadCheckpoint(f"{index}: {shard!r} is not the name of a file beside it")
-        found = _read_header(folder / shard)
-        if twice := sorted(found.keys() & tensors.keys()):
-            raise BadCheckpoint(f"{folder / shard}: {twice[0]} is also in {tensors[twice[0]].file.name}")
-        tensors |= found
-    for name, shard in placed.items():
-        if name not in tensors or tensors[name].file.name != shard:
-            raise BadCheckpoint(f"{folder / shard}: {name} is missing, which {index.name} places there")
-    return tensors
-
-
-def _read_header(path: Path) -> dict[str, StoredTensor]:
-    if not path.is_file():
-        raise BadCheckpoint(f"{path} is missing")
-    try:
-        with safe_open(path, framework="np") as file:
-            tensors = {}
-            for name in file.keys():  # noqa: SIM118  not a mapping
-                entry = file.get_slice(name)
-                tensors[name] = StoredTensor(
-                    key=name, shape=tuple(entry.get_shape()), dtype=entry.get_dtype(), file=path
-                )
-    except (SafetensorError, OSError) as error:
-        raise BadCheckpoint(f"{path} is not a sound safetensors file: {error}") from error
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _BITS:
-            raise BadCheckpoint(f"{path}: {name} is stored as {tensor.dtype}, which Darkroom does not know")
-    return tensors

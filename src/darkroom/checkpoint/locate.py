@@ -32,11 +32,29 @@ def locate(name: str, *, fetch: bool = True) -> Path:
             f"checkpoint {name!r}: there is no such folder, and it is no Hugging Face id (owner/name); "
             "`darkroom checkpoints make --size tiny DIR` makes a small one"
         )
-    return _fetch(name, cached=not fetch)
+    if fetch:
+        return _fetch(name)
+    if (cached := find_cached(name)) is None:
+        raise BadCheckpoint(
+            f"checkpoint {name!r} is not in the Hugging Face cache yet; "
+            f"`hf download {name}` brings it, or the first start of `darkroom serve`"
+        )
+    return cached
 
 
-def _fetch(name: str, *, cached: bool) -> Path:
+def find_cached(name: str) -> Path | None:
+    """The folder of the Hugging Face id `name` in the cache, where not all of its files need be; None without one."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415  half a second that a folder does without
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_WANTED), local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _fetch(name: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
         HfHubHTTPError,
@@ -45,7 +63,7 @@ def _fetch(name: str, *, cached: bool) -> Path:
     )
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_WANTED), local_files_only=cached))
+        return Path(snapshot_download(name, allow_patterns=list(_WANTED)))
     except GatedRepoError as error:
         raise BadCheckpoint(f"checkpoint {name!r} is gated: accept its terms on huggingface.co, then log in") from error
     except RepositoryNotFoundError as error:
@@ -54,11 +72,6 @@ def _fetch(name: str, *, cached: bool) -> Path:
             "or log in if it is private"
         ) from error
     except LocalEntryNotFoundError as error:
-        if cached:
-            raise BadCheckpoint(
-                f"checkpoint {name!r} is not in the Hugging Face cache yet; "
-                f"`hf download {name}` brings it, or the first start of `darkroom serve`"
-            ) from error
         raise BadCheckpoint(
             f"checkpoint {name!r} is not in the Hugging Face cache and can't be fetched now; "
             "check the network, or name a folder"

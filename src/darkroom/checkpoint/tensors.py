@@ -1,5 +1,6 @@
 """Which tensors each part must hold, worked out from its config.json alone: published names, shapes."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,17 @@ def needed_tensors(component: Component) -> dict[str, tuple[int, ...]]:
         raise BadCheckpoint(f"{component.name}/config.json: {error.args[0]} is missing") from error
     except (TypeError, ValueError) as error:
         raise BadCheckpoint(f"{component.name}/config.json does not describe a {component.class_name}") from error
+
+
+def unused_tensors(component: Component) -> dict[str, tuple[int, ...]]:
+    """Those of `UNUSED` that belong to this config: none if the head is tied to the embedding."""
+    if component.name != "text_encoder" or component.config.get("tie_word_embeddings"):
+        return {}
+    return {"lm_head.weight": needed_tensors(component)["model.embed_tokens.weight"]}
+
+
+def parameters_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def _linear(name: str, inputs: int, outputs: int, *, bias: bool = True) -> Tensors:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -12,11 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from darkroom.checkpoint.compare import compare
-from darkroom.checkpoint.layout import Component, StoredTensor
+from darkroom.checkpoint.layout import Component
 from darkroom.checkpoint.tensors import UNUSED
-from darkroom.errors import BadCheckpoint
-
-_READ = frozenset({"F64", "F32", "F16", "BF16"})
+from darkroom.checkpoint.weights import StoredTensor
 
 
 class WithoutMemory(TorchFunctionMode):
@@ -59,15 +59,11 @@ def fill(
     """Give every parameter of `module`, built under `WithoutMemory`, its stored value; move its buffers to `device`.
 
     published: from the module's name of a parameter to the published one. fused: modules whose rows are those of
-    several published ones. Raises `BadCheckpoint` that names tensors missing, left over, of the wrong shape or stored
-    in a form that is not read.
+    several published ones. Raises `BadCheckpoint` that names tensors missing, left over or of the wrong shape.
     """
     stored = {name: tensor for name, tensor in component.tensors.items() if name not in UNUSED}
     places = {published(name): place for name, place in _places(module, fused)}
     compare({name: place.shape for name, place in places.items()}, stored).raise_for(component.name)
-    for name, tensor in stored.items():
-        if tensor.dtype not in _READ:
-            raise BadCheckpoint(f"{component.name}: {name} is stored as {tensor.dtype}, which is not read")
     for name, value in _read(stored, device):
         place = places[name]
         if place.start is None:
@@ -95,13 +91,19 @@ def _places(module: nn.Module, fused: Mapping[str, tuple[str, ...]]) -> Iterator
 
 
 def _read(stored: Mapping[str, StoredTensor], device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """Values in the dtype they are stored in; those that have a scale multiplied by it, in float32."""
     with ExitStack() as stack:
-        files = {
-            path: stack.enter_context(safe_open(path, framework="pt", device=str(device)))
-            for path in sorted({tensor.file for tensor in stored.values()})
-        }
+
+        @cache
+        def open_file(path: Path) -> Any:
+            return stack.enter_context(safe_open(path, framework="pt", device=str(device)))
+
         for name, tensor in stored.items():
-            yield name, files[tensor.file].get_tensor(tensor.key)
+            value = open_file(tensor.file).get_tensor(tensor.key)
+            if tensor.scale is not None:
+                scale = open_file(tensor.scale.file).get_tensor(tensor.scale.key)
+                value = value.float() * scale.float().view(-1, *[1] * (value.dim() - 1))
+            yield name, value
 
 
 def _rows(module: nn.Module, place: _Place, device: torch.device, dtype: torch.dtype) -> Tensor:

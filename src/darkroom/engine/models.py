@@ -26,7 +26,9 @@ class Models:
     vae: Vae
 
 
-def load_models(layout: Layout, *, device: torch.device, dtype: torch.dtype, tier: Tier, mode: CompileMode) -> Models:
+def load_models(
+    layout: Layout, *, device: torch.device, dtype: torch.dtype, tier: Tier = "exact", mode: CompileMode = "auto"
+) -> Models:
     """mode: whether to compile. Raises `BadCheckpoint`, `BadSetting`."""
     for part in (layout.transformer, layout.text_encoder, layout.vae):
         # A config that makes no sense is told as such, before a library's class trips over it.
@@ -39,7 +41,7 @@ def load_models(layout: Layout, *, device: torch.device, dtype: torch.dtype, tie
 
 
 def load_transformer(
-    layout: Layout, *, device: torch.device, dtype: torch.dtype, tier: Tier, mode: CompileMode
+    layout: Layout, *, device: torch.device, dtype: torch.dtype, tier: Tier = "exact", mode: CompileMode = "auto"
 ) -> Transformer:
     """Raises `BadCheckpoint`, `BadSetting`."""
     parameters = sum(map(math.prod, needed_tensors(layout.transformer).values()))

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from safetensors.torch import save_file
-from torch import Generator, Tensor, nn
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from torch import Generator, Tensor
 
-from darkroom.checkpoint.layout import published_name
+from darkroom.checkpoint.layout import PARTS, Component
+from darkroom.checkpoint.tensors import needed_tensors, unused_tensors
 from darkroom.engine.tiny_tokenizer import make_tokenizer
 from darkroom.errors import BadSetting, SetupError
 
@@ -118,17 +117,13 @@ def _write_checkpoint(folder: Path, generator: Generator) -> None:
     _write_json(folder / "processor" / "preprocessor_config.json", PROCESSOR)
     _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
     _write_json(folder / "darkroom.json", WORKING_SIZES)
-    with torch.device("meta"):
-        transformer = QwenImageTransformer2DModel.from_config(TRANSFORMER)
-        vae = AutoencoderKLQwenImage.from_config(VAE)
-        text = text_config(ids)
-        text_encoder = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict(dict(text)))
+    text = text_config(ids)
     _write_json(folder / "transformer" / "config.json", TRANSFORMER)
-    _write_shards(folder / "transformer", "diffusion_pytorch_model", _transformer_weights(transformer, generator))
+    _write_shards(folder / "transformer", "diffusion_pytorch_model", _transformer_weights(generator))
     _write_json(folder / "text_encoder" / "config.json", text)
-    _write_shards(folder / "text_encoder", "model", _text_weights(text_encoder, generator))
+    _write_shards(folder / "text_encoder", "model", _text_weights(text, generator))
     _write_json(folder / "vae" / "config.json", VAE)
-    _write_weights(folder / "vae" / "diffusion_pytorch_model.safetensors", _vae_weights(vae, generator))
+    _write_weights(folder / "vae" / "diffusion_pytorch_model.safetensors", _vae_weights(generator))
     _write_json(folder / "model_index.json", MODEL_INDEX)
 
 
@@ -184,29 +179,34 @@ def text_config(ids: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _transformer_weights(model: nn.Module, generator: Generator) -> dict[str, Tensor]:
+def _transformer_weights(generator: Generator) -> dict[str, Tensor]:
     # Attention asks sharply, modulation is as large as what it modulates.
     gains = {"norm_q": 1.5, "norm_k": 1.5, "norm_added_q": 1.5, "norm_added_k": 1.5}
     gains |= {"img_mod": 0.8, "txt_mod": 0.8, "norm_out": 0.8, "timestep_embedder": 1.5, "img_mlp": 1.5, "txt_mlp": 1.5}
-    return _draw(model, gains, generator)
+    return _draw(_shapes("transformer", TRANSFORMER), gains, generator)
 
 
-def _text_weights(model: nn.Module, generator: Generator) -> dict[str, Tensor]:
-    """Under the names the published shards have."""
+def _text_weights(config: Mapping[str, Any], generator: Generator) -> dict[str, Tensor]:
     gains = {"q_proj": 1.5, "k_proj": 1.5, "qkv": 1.5, "embed_tokens": 8.0, "merger": 1.5, "down_proj": 2.0}
-    return {published_name(name): value for name, value in _draw(model, gains, generator).items()}
+    return _draw(_shapes("text_encoder", config), gains, generator)
 
 
-def _vae_weights(model: nn.Module, generator: Generator) -> dict[str, Tensor]:
+def _vae_weights(generator: Generator) -> dict[str, Tensor]:
     gains = {"conv1": 1.5, "conv2": 1.5, "time_conv": 1.0, "encoder.conv_out": 2.0, "decoder.conv_out": 0.5}
-    return _draw(model, gains, generator)
+    return _draw(_shapes("vae", VAE), gains, generator)
 
 
-def _draw(model: nn.Module, gains: Mapping[str, float], generator: Generator) -> dict[str, Tensor]:
+def _shapes(part: str, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Of all that is published, the text encoder's head too, which no edit needs."""
+    component = Component(name=part, class_name=PARTS[part], config=config, tensors={})
+    return needed_tensors(component) | unused_tensors(component)
+
+
+def _draw(shapes: Mapping[str, tuple[int, ...]], gains: Mapping[str, float], generator: Generator) -> dict[str, Tensor]:
     """Every weight from a normal distribution: matrices keep the size of what goes through them, times the gain of the
     first fragment found in their name; norms' gains spread around it; biases are small."""
 
-    def one(name: str, shape: torch.Size) -> Tensor:
+    def one(name: str, shape: tuple[int, ...]) -> Tensor:
         normal = torch.randn(shape, generator=generator)
         gain = next((gain for fragment, gain in gains.items() if fragment in name), 1.0)
         if name.endswith(".bias"):
@@ -215,7 +215,7 @@ def _draw(model: nn.Module, gains: Mapping[str, float], generator: Generator) ->
             return gain * (1 + 0.3 * normal)
         return gain * normal / math.sqrt(math.prod(shape[1:]))
 
-    return {name: one(name, value.shape).to(torch.bfloat16) for name, value in sorted(model.state_dict().items())}
+    return {name: one(name, shape).to(torch.bfloat16) for name, shape in sorted(shapes.items())}
 
 
 def _write_shards(folder: Path, stem: str, tensors: Mapping[str, Tensor], shards: int = 2) -> None:

@@ -1,14 +1,13 @@
 """Pictures to latents and back, by the Qwen-Image VAE. Latents are normalised and packed 2 × 2 into tokens."""
 
 import torch
-from diffusers import AutoencoderKLQwenImage
 from torch import Tensor
 
 from darkroom.checkpoint.layout import Component
 from darkroom.engine.load import WithoutMemory, fill
-
-SCALE_PX = 8
-"""Pixels of a side in a latent's."""
+from darkroom.engine.vae_config import SCALE_PX, Coder, VaeConfig
+from darkroom.engine.vae_model import VaeModel
+from darkroom.engine.vae_strips import Strip, plan_strips
 
 PACK = 2
 TOKEN_PX = SCALE_PX * PACK
@@ -16,40 +15,64 @@ TOKEN_PX = SCALE_PX * PACK
 
 
 class Vae:
-    def __init__(self, model: AutoencoderKLQwenImage) -> None:
+    """memory_bytes: what activations may take; None is no limit. Where a batch would take more, its pictures are
+    computed one by one, and where one still would, in strips: the same result, for more work."""
+
+    def __init__(self, model: VaeModel, config: VaeConfig, *, memory_bytes: int | None = None) -> None:
         self._model = model
-        self.channels: int = model.config.z_dim
+        self._config = config
+        self._memory_bytes = memory_bytes
+        self.channels = config.z_dim
         like = next(model.parameters())
         self._mean, self._std = (
             torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
-            for values in (model.config.latents_mean, model.config.latents_std)
+            for values in (config.latents_mean, config.latents_std)
         )
 
     @classmethod
-    def load(cls, component: Component, *, device: torch.device, dtype: torch.dtype) -> "Vae":
+    def load(
+        cls, component: Component, *, device: torch.device, dtype: torch.dtype, memory_bytes: int | None = None
+    ) -> "Vae":
         """Raises `BadCheckpoint`."""
+        config = VaeConfig.read(component.config)
         with WithoutMemory():
-            model = AutoencoderKLQwenImage.from_config(dict(component.config))
+            model = VaeModel(config)
         fill(model, component, device=device, dtype=dtype)
-        return cls(model)
+        model.fold()
+        return cls(model, config, memory_bytes=memory_bytes)
 
-    def encode(self, picture: Tensor) -> Tensor:
-        """[1, 3, height, width] in -1…1 → [1, tokens, 4 · channels]: the mean of what the picture may be coded as."""
-        pixels = picture.to(self._mean.device, self._mean.dtype)
-        latents = self._model.encode(pixels[:, :, None]).latent_dist.mode()[:, :, 0]
-        return pack((latents - self._mean) / self._std)
+    def encode(self, pictures: Tensor) -> Tensor:
+        """[B, 3, height, width] in -1…1 → [B, tokens, 4 · channels]: the mean of what each picture may be coded as."""
+        pixels = pictures.to(self._mean.device, self._mean.dtype)
+        batch, _, height, width = pixels.shape
+        strips = self._strips(self._config.encoder, batch, height // SCALE_PX, width // SCALE_PX)
+        if batch > 1 and len(strips) > 1:
+            return torch.cat([self.encode(picture[None]) for picture in pictures])
+        return pack((self._model.encode(pixels, strips) - self._mean) / self._std)
 
     def decode(self, tokens: Tensor, *, width_px: int, height_px: int) -> Tensor:
-        """[1, tokens, 4 · channels] → [1, 3, height, width] in -1…1."""
+        """[B, tokens, 4 · channels] → [B, 3, height, width] in -1…1."""
         latents = unpack(tokens.to(self._mean.dtype), height_px // TOKEN_PX, width_px // TOKEN_PX)
-        picture: Tensor = self._model.decode((latents * self._std + self._mean)[:, :, None], return_dict=False)[0]
-        return picture[:, :, 0]
+        batch, _, rows, columns = latents.shape
+        strips = self._strips(self._config.decoder, batch, rows, columns)
+        if batch > 1 and len(strips) > 1:
+            return torch.cat([self.decode(one[None], width_px=width_px, height_px=height_px) for one in tokens])
+        return self._model.decode(latents * self._std + self._mean, strips)
+
+    def _strips(self, coder: Coder, batch: int, rows: int, columns: int) -> tuple[Strip, ...]:
+        return plan_strips(
+            coder,
+            latent_rows=rows,
+            latent_columns=columns,
+            value_bytes=batch * self._mean.element_size(),
+            memory_bytes=self._memory_bytes,
+        )
 
 
 def pack(latents: Tensor) -> Tensor:
     """[B, C, H, W] → [B, H/2 · W/2, 4 · C]."""
     batch, channels, height, width = latents.shape
-    grouped = latents.view(batch, channels, height // PACK, PACK, width // PACK, PACK)
+    grouped = latents.reshape(batch, channels, height // PACK, PACK, width // PACK, PACK)
     return grouped.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PACK**2)
 
 

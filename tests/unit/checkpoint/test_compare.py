@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.checkpoint.compare import compare
-from darkroom.checkpoint.layout import StoredTensor
+from darkroom.checkpoint.weights import StoredTensor
 from darkroom.errors import BadCheckpoint
 
 

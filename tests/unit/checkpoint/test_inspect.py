@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from darkroom.checkpoint.inspect import inspect
@@ -35,6 +36,15 @@ def test_all_problems_are_told_at_once(tiny_checkpoint, tmp_path):
     told = "\n".join(report.problems)
     for named in ("text_encoder/config.json", "vocab.json", "'area'", "quant_conv.bias is missing", "left.over"):
         assert named in told
+
+
+def test_a_form_that_is_not_read_is_a_problem(tiny_checkpoint, tmp_path):
+    """It is told before anything is loaded, with the remedy."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
+    vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({**load_file(vae), "quant_conv.weight": torch.ones(32, 32, dtype=torch.int8)}, vae)
+    (problem,) = inspect(folder).problems
+    assert "quant_conv.weight is stored as I8, which is not read; use the model's files in bfloat16" in problem
 
 
 @pytest.mark.parametrize("index", [None, "{}", json.dumps({"_class_name": "FluxPipeline"})])

@@ -32,7 +32,7 @@ def test_a_hugging_face_id_is_fetched_without_what_is_not_needed(tmp_path, monke
     """Weights are taken as safetensors only, and nothing that could run code."""
     asked = {}
 
-    def fetched(name, *, allow_patterns, local_files_only):
+    def fetched(name, *, allow_patterns):
         asked[name] = allow_patterns
         return str(tmp_path)
 

@@ -1,47 +1,10 @@
 import pytest
 
 from darkroom.checkpoint.layout import Component, read_layout
-from darkroom.checkpoint.tensors import UNUSED, needed_tensors
+from darkroom.checkpoint.published import PUBLISHED, TEXT_ENCODER, TRANSFORMER, VAE
+from darkroom.checkpoint.tensors import UNUSED, needed_tensors, parameters_of, unused_tensors
 from darkroom.errors import BadCheckpoint
 
-TRANSFORMER = {
-    "attention_head_dim": 128,
-    "axes_dims_rope": [16, 56, 56],
-    "guidance_embeds": False,
-    "in_channels": 64,
-    "joint_attention_dim": 3584,
-    "num_attention_heads": 24,
-    "num_layers": 60,
-    "out_channels": 16,
-    "patch_size": 2,
-}
-TEXT_ENCODER = {
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_attention_heads": 28,
-    "num_hidden_layers": 28,
-    "num_key_value_heads": 4,
-    "vocab_size": 152064,
-    "vision_config": {
-        "depth": 32,
-        "hidden_size": 1280,
-        "in_channels": 3,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": 3584,
-        "patch_size": 14,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-    },
-}
-VAE = {
-    "attn_scales": [],
-    "base_dim": 96,
-    "dim_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "temperal_downsample": [False, True, True],
-    "z_dim": 16,
-}
 HEAD = 152064 * 3584
 
 
@@ -61,13 +24,22 @@ def test_the_published_configs_give_the_published_counts(name, config, tensors, 
     """Tensors and parameters of Qwen-Image-Edit-2509, whose text encoder's head is not needed."""
     needed = needed_tensors(component(name, config))
     assert len(needed) == tensors
-    total = 0
-    for shape in needed.values():
-        count = 1
-        for side in shape:
-            count *= side
-        total += count
-    assert total == parameters
+    assert parameters_of(needed) == parameters
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_the_published_files_have_the_published_sizes(model):
+    """In bfloat16, the head included: 40.86 GB of transformer, 16.58 GB of text encoder, 0.25 GB of VAE."""
+    parts = [component(name, config) for name, config in PUBLISHED[model].items()]
+    sizes = [2 * parameters_of({**needed_tensors(part), **unused_tensors(part)}) for part in parts]
+    assert sizes == [40_860_802_176, 16_584_333_312, 253_785_062]
+
+
+def test_a_tied_head_is_no_tensor_of_its_own():
+    """Only a text encoder that is published with a head has one."""
+    assert unused_tensors(component("text_encoder", TEXT_ENCODER)) == {"lm_head.weight": (152064, 3584)}
+    assert unused_tensors(component("text_encoder", {**TEXT_ENCODER, "tie_word_embeddings": True})) == {}
+    assert unused_tensors(component("vae", VAE)) == {}
 
 
 @pytest.mark.parametrize("name", ["transformer", "text_encoder", "vae"])

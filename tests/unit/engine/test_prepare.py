@@ -25,16 +25,16 @@ def test_the_text_encoder_sees_what_its_processor_would_show(size):
 def test_each_picture_keeps_its_own_ratio():
     """References follow their pictures, the result follows the first."""
     prepared = prepare(an_edit(pictures=2), [a_picture(200, 100), a_picture(30, 60)], SMALL, EYES)
-    assert [tuple(reference.shape) for reference in prepared.references] == [(1, 3, 32, 96), (1, 3, 96, 32)]
+    assert [tuple(reference.pixels.shape) for reference in prepared.references] == [(1, 3, 32, 96), (1, 3, 96, 32)]
     assert (prepared.width_px, prepared.height_px) == (96, 32)
-    assert all(float(reference.abs().max()) <= 1 for reference in prepared.references)
+    assert all(float(reference.pixels.abs().max()) <= 1 for reference in prepared.references)
 
 
 def test_the_ratio_asked_for_is_the_results():
     """An aspect ratio changes the result's size alone."""
     prepared = prepare(an_edit(aspect_ratio=(1, 2)), [a_picture(200, 100)], SMALL, EYES)
     assert (prepared.width_px, prepared.height_px) == (32, 96)
-    assert tuple(prepared.references[0].shape) == (1, 3, 32, 96)
+    assert tuple(prepared.references[0].pixels.shape) == (1, 3, 32, 96)
 
 
 @pytest.mark.parametrize("size", [(1, 400), (400, 1), (1, 20_000), (20_000, 1)])
@@ -69,7 +69,7 @@ def test_any_picture_is_taken_or_refused(width, height):
         assert max(width, height) / min(width, height) > 8
         return
     (reference,), (grid,) = prepared.references, prepared.seen.grids
-    assert all(side % 32 == 0 for side in (*reference.shape[2:], prepared.width_px, prepared.height_px))
+    assert all(side % 32 == 0 for side in (*reference.pixels.shape[2:], prepared.width_px, prepared.height_px))
     assert prepared.seen.patches.shape == (grid[0] * grid[1], 1176)
     assert all(side % 2 == 0 for side in grid)
 

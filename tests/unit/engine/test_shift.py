@@ -38,7 +38,7 @@ def centre(weight: Tensor) -> np.ndarray:
 
 def reference(picture: Image.Image, area_px: int) -> Tensor:
     sizes = WorkingSizes(output_area_px=area_px, vae_area_px=area_px, condition_area_px=96**2)
-    return prepare(an_edit(), [picture], sizes, VisionConfig()).references[0]
+    return prepare(an_edit(), [picture], sizes, VisionConfig()).references[0].pixels
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -56,7 +56,7 @@ def test_positions_are_those_of_the_text_encoder_itself(text, tiny_checkpoint):
 def test_one_look_serves_every_prompt(engine, text):
     """Encoding a second prompt needs no second look, and gives what it would alone."""
     patches, grid = see(some_pictures(1)[0], engine._vision)
-    seen = Seen(patches=torch.from_numpy(patches), grids=(grid,))
+    seen = Seen(patches=torch.from_numpy(patches), grids=(grid,), digest=b"")
     features = text.look(seen)
     first = text.encode("Turn it red.", features, seen.grids)
     second = text.encode(" ", features, seen.grids)
