@@ -52,6 +52,26 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
         description="Where the engine computes: auto, cpu, cuda or cuda:N.",
     )
+    device_memory_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="GB (10⁹ bytes) of the device's memory that a worker may take; unset: all there is.",
+    )
+    quality_tier: Literal["exact", "fast"] = Field(
+        default="exact",
+        description="exact: everything is computed in `dtype`; fast: the transformer's large matrices are multiplied "
+        "in float8 where the GPU can: quicker, in less memory, a little less exact.",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether torch's compiler fuses the transformer's small operations; auto: on a GPU, and on a CPU "
+        "with a C++ compiler if the model is so large that it pays.",
+    )
+    encode_cache_mb: int = Field(
+        default=256,
+        ge=0,
+        description="MiB kept of what prompts and pictures were encoded to, for edits that use them again; 0: none.",
+    )
     host: str = Field(default="127.0.0.1", description="Address the server listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the server listens on; 0 picks a free one.")
     public_url: str | None = Field(

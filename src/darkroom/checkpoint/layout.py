@@ -12,7 +12,7 @@ A transformer may also be one file of any name, as ComfyUI keeps it, and then ne
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -55,6 +55,11 @@ class Component:
     class_name: str
     config: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
+
+    def under(self, prefix: str) -> "Component":
+        """Of a module in it: the tensors with this prefix, by what follows it."""
+        tensors = {name.removeprefix(prefix): each for name, each in self.tensors.items() if name.startswith(prefix)}
+        return replace(self, tensors=tensors)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,7 +48,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.command("settings", epilog=settings.EXAMPLES)(settings.settings)
-app.command("doctor")(doctor.doctor)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
 def main() -> None:

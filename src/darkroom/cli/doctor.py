@@ -6,22 +6,30 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from darkroom.cli.console import say, show, size_of
-from darkroom.errors import DarkroomError
+from darkroom.errors import BadCheckpoint, BadSetting, DarkroomError
 
 if TYPE_CHECKING:
+    from darkroom.checkpoint.inspect import Report
+    from darkroom.memory.needs import Needs
+    from darkroom.memory.plan import Device, Plan
     from darkroom.settings import Settings
+
+EXAMPLES = """Examples:
+
+  darkroom doctor
+
+  darkroom doctor --checkpoint Qwen/Qwen-Image-Edit-2509 --gpu-gb 48
+"""
 
 OLDEST_PYTHON = (3, 11)
 PROBE_S = 120
 """How long torch may take to be imported and to look for a GPU."""
 PARAMETER_BYTES = {"bfloat16": 2, "float32": 4}
-HEADROOM = 1.25
-"""Memory a checkpoint takes beside its weights, as a factor on them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,38 +41,78 @@ class Finding:
     remedy: str | None = None
 
 
-def doctor() -> None:
-    """Check Python, torch, device, memory, disk, checkpoint and port; each line is ok, or says what to do.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examination:
+    """plan: None where one could not be made; a finding says why."""
+
+    findings: tuple[Finding, ...]
+    plan: "Plan | None" = None
+
+
+def doctor(
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="PATH|HF-ID", help="The model. (default: DARKROOM_CHECKPOINT)")
+    ] = None,
+    gpu_gb: Annotated[
+        float | None,
+        typer.Option(metavar="GB", min=0, help="Only show the plan for a GPU of this size that multiplies float8."),
+    ] = None,
+) -> None:
+    """Check Python, torch, device, memory, disk, checkpoint and port; each line is ok, or says what to do. Then show
+    which part of the model lies where in memory.
 
     Exits 1 if the service could not run as things are.
     """
-    findings = examine()
+    from darkroom.cli.plan import show_plan
+
+    if gpu_gb is not None:
+        show_plan(imagine(checkpoint, gpu_gb))
+        return
+    examination = examine(checkpoint)
     show(
         ("check", "", "found"),
-        ((finding.name, "ok" if finding.remedy is None else "FAIL", finding.found) for finding in findings),
+        ((finding.name, "ok" if finding.remedy is None else "FAIL", finding.found) for finding in examination.findings),
     )
-    broken = [finding for finding in findings if finding.remedy is not None]
+    if examination.plan is not None:
+        show_plan(examination.plan)
+    broken = [finding for finding in examination.findings if finding.remedy is not None]
     for finding in broken:
         say(f"{finding.name}: {finding.remedy}")
     if broken:
         raise typer.Exit(1)
 
 
-def examine() -> list[Finding]:
-    """Every check, in the order in which its failure would hurt."""
+def examine(checkpoint: str | None = None) -> Examination:
+    """Every check, in the order in which its failure would hurt. checkpoint: in place of the settings' own."""
     from darkroom.settings import read_settings
 
     findings = [_python()]
-    probe, device = _device()
+    probe, found = _device()
     findings.append(probe)
     try:
-        settings = read_settings()
+        settings = read_settings(checkpoint=checkpoint)
     except DarkroomError as error:
-        return [*findings, Finding(name="settings", found="bad", remedy=error.message)]
-    findings.append(_chosen_device(settings, device))
-    parameters, checkpoint = _checkpoint(settings)
-    findings += [checkpoint, _memory(settings, device, parameters), _disk(settings), _port(settings)]
-    return findings
+        return Examination(findings=(*findings, Finding(name="settings", found="bad", remedy=error.message)))
+    chosen, device = _chosen_device(settings, found)
+    whole, needs = _checkpoint(settings)
+    memory, plan = _memory(settings, device, needs, found)
+    findings += [chosen, whole, memory, _disk(settings), _port(settings)]
+    return Examination(findings=tuple(findings), plan=plan)
+
+
+def imagine(checkpoint: str | None, gpu_gb: float) -> "Plan":
+    """The plan for a GPU that need not be here, beside as much host memory as it takes. Raises `SetupError`."""
+    from darkroom.memory.plan import GB, Device, make_plan
+    from darkroom.settings import read_settings
+
+    settings = read_settings(checkpoint=checkpoint)
+    finding, needs = _checkpoint(settings)
+    if needs is None:
+        raise BadCheckpoint(f"{finding.name} {finding.found}: {finding.remedy}")
+    gpu = Device(name="a GPU", kind="cuda", memory_bytes=int(gpu_gb * GB), multiplies_fp8=True)
+    dtype = "bfloat16" if settings.dtype == "auto" else settings.dtype
+    cache_bytes = settings.encode_cache_mb * 2**20
+    return make_plan(needs, gpu, dtype=dtype, tier=settings.quality_tier, cache_bytes=cache_bytes)
 
 
 def _python() -> Finding:
@@ -95,48 +143,84 @@ def _device() -> tuple[Finding, dict[str, Any]]:
     return Finding(name="torch", found=device["torch"]), device
 
 
-def _chosen_device(settings: "Settings", device: dict[str, Any]) -> Finding:
-    found = f"{device.get('name', 'unknown')}, computes in {device.get('dtype', 'unknown')}"
-    if settings.device.startswith("cuda") and device.get("device") != "cuda":
-        return Finding(
-            name="device",
-            found=found,
-            remedy=f"DARKROOM_DEVICE = {settings.device!r}, but torch sees no GPU: install the driver and a CUDA build "
-            "of torch, or set it to auto",
-        )
-    return Finding(name="device", found=found)
+def _chosen_device(settings: "Settings", found: dict[str, Any]) -> tuple[Finding, "Device | None"]:
+    """The device that the settings name, of those torch has found; None where it is not there, or not known."""
+    from darkroom.memory.host import host_memory_bytes
+    from darkroom.memory.plan import Device, share
+
+    if not found:
+        return Finding(name="device", found="unknown"), None
+    gpus, host_bytes, computes = found.get("gpus", ()), host_memory_bytes(), f"computes in {found['dtype']}"
+    kind, _, index = settings.device.partition(":")
+    if kind == "cpu" or (kind == "auto" and not gpus):
+        finding = Finding(name="device", found=f"{found['name']}, {computes}")
+        if host_bytes is None:
+            return finding, None
+        return finding, Device(name="cpu", kind="cpu", memory_bytes=share(host_bytes, settings.device_memory_gb))
+    number = int(index or 0)
+    if number >= len(gpus):
+        remedy = f"DARKROOM_DEVICE = {settings.device!r} is not among the {len(gpus)} GPUs that torch sees: "
+        remedy += "install the driver and a CUDA build of torch, or set it to auto"
+        return Finding(name="device", found=found["name"], remedy=remedy), None
+    gpu = gpus[number]
+    idle = f"; {len(gpus) - 1} more idle: a service has one worker" if len(gpus) > 1 else ""
+    return Finding(name="device", found=f"cuda:{number}, {gpu['name']}, {computes}{idle}"), Device(
+        name=f"cuda:{number} ({gpu['name']})",
+        kind="cuda",
+        memory_bytes=share(gpu["memory_bytes"], settings.device_memory_gb),
+        host_memory_bytes=host_bytes,
+        multiplies_fp8=gpu["multiplies_fp8"],
+    )
 
 
-def _checkpoint(settings: "Settings") -> tuple[int | None, Finding]:
-    """The checkpoint, and how many parameters it has if it is whole."""
+def _checkpoint(settings: "Settings") -> tuple[Finding, "Needs | None"]:
+    """Whether the checkpoint is whole, and what it takes where that is known."""
     from darkroom.checkpoint.inspect import inspect
     from darkroom.checkpoint.locate import locate
     from darkroom.cli.serve import require_checkpoint
 
+    name = settings.checkpoint or "none"
     try:
         require_checkpoint(settings)
-        report = inspect(locate(str(settings.checkpoint), fetch=False))
+        report = inspect(locate(name, fetch=False))
     except DarkroomError as error:
-        return None, Finding(name="checkpoint", found=settings.checkpoint or "none", remedy=error.message)
-    found = f"{settings.checkpoint}, {report.parameters:,} parameters"
-    if report.problems:
-        return None, Finding(name="checkpoint", found=found, remedy="; ".join(report.problems))
-    return report.parameters, Finding(name="checkpoint", found=found)
+        return Finding(name="checkpoint", found=name, remedy=error.message), _needs(name, None)
+    found = f"{name}, {report.parameters:,} parameters"
+    return Finding(name="checkpoint", found=found, remedy="; ".join(report.problems) or None), _needs(name, report)
 
 
-def _memory(settings: "Settings", device: dict[str, Any], parameters: int | None) -> Finding:
-    memory_bytes = device.get("memory_bytes")
-    if memory_bytes is None:
-        return Finding(name="memory", found="unknown")
-    found = f"{size_of(memory_bytes)} on the device"
-    dtype = device["dtype"] if settings.dtype == "auto" else settings.dtype
-    if parameters is None:
-        return Finding(name="memory", found=found)
-    needed_bytes = parameters * PARAMETER_BYTES[dtype] * HEADROOM
-    found += f", {size_of(needed_bytes)} needed in {dtype}"
-    if needed_bytes > memory_bytes:
-        return Finding(name="memory", found=found, remedy="take a machine with more memory, or a smaller checkpoint")
-    return Finding(name="memory", found=found)
+def _needs(checkpoint: str, report: "Report | None") -> "Needs | None":
+    """What it takes: by its own configs, or as it was published while not all of it is here. None: not known."""
+    from darkroom.checkpoint.layout import PARTS, WorkingSizes
+    from darkroom.checkpoint.published import PUBLISHED
+    from darkroom.memory.needs import Needs
+
+    if report is not None and len(report.parts) == len(PARTS):
+        return Needs.read({part.name: part.config for part in report.parts}, report.working_sizes or WorkingSizes())
+    return Needs.read(PUBLISHED[checkpoint], WorkingSizes()) if checkpoint in PUBLISHED else None
+
+
+def _memory(
+    settings: "Settings", device: "Device | None", needs: "Needs | None", found: dict[str, Any]
+) -> tuple[Finding, "Plan | None"]:
+    from darkroom.memory.plan import in_gb, make_plan
+
+    if device is None:
+        return Finding(name="memory", found="unknown"), None
+    has = in_gb(device.memory_bytes)
+    if needs is None:
+        return Finding(name="memory", found=has), None
+    try:
+        plan = make_plan(
+            needs,
+            device,
+            dtype=found["dtype"] if settings.dtype == "auto" else settings.dtype,
+            tier=settings.quality_tier,
+            cache_bytes=settings.encode_cache_mb * 2**20,
+        )
+    except BadSetting as error:
+        return Finding(name="memory", found=has, remedy=error.message), None
+    return Finding(name="memory", found=f"{has}, of which {in_gb(plan.device_bytes)} are planned for"), plan
 
 
 def _disk(settings: "Settings") -> Finding:

@@ -1,13 +1,15 @@
 """Where and in what precision to compute. `python -m darkroom.engine.device` prints it as JSON."""
 
 import json
-import os
 import sys
 from typing import Any, Literal
 
 import torch
 
+from darkroom.engine.linear import can_float8
 from darkroom.errors import BadSetting
+from darkroom.memory.host import host_memory_bytes
+from darkroom.memory.plan import Device, share
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -34,33 +36,49 @@ def choose_dtype(name: Precision, device: torch.device) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
 
 
+def measure_device(place: torch.device, limit_gb: float | None) -> Device:
+    """What the memory plan is made for. Raises `BadSetting` where the machine does not tell its memory."""
+    host_bytes = host_memory_bytes()
+    if place.type == "cpu":
+        if host_bytes is None and limit_gb is None:
+            raise BadSetting("this machine does not tell its memory: set DARKROOM_DEVICE_MEMORY_GB")
+        memory_bytes = share(sys.maxsize if host_bytes is None else host_bytes, limit_gb)
+        return Device(name="cpu", kind="cpu", memory_bytes=memory_bytes)
+    gpu = _describe_gpu(place.index or 0)
+    return Device(
+        name=f"cuda:{place.index or 0} ({gpu['name']})",
+        kind="cuda",
+        memory_bytes=share(gpu["memory_bytes"], limit_gb),
+        host_memory_bytes=host_bytes,
+        multiplies_fp8=gpu["multiplies_fp8"],
+    )
+
+
 def describe() -> dict[str, Any]:
+    """gpus: all that torch sees; the rest is of what auto picks."""
     device = choose_device("auto")
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        name = properties.name
-        memory_bytes: int | None = properties.total_memory
-    else:
-        name, memory_bytes = f"cpu, {torch.get_num_threads()} threads", _memory_bytes()
+    gpus = [_describe_gpu(index) for index in range(torch.cuda.device_count())]
     return {
         "torch": torch.__version__,
         "device": device.type,
-        "name": name,
-        "memory_bytes": memory_bytes,
+        "name": gpus[0]["name"] if gpus else f"cpu, {torch.get_num_threads()} threads",
         "dtype": str(choose_dtype("auto", device)).removeprefix("torch."),
+        "gpus": gpus,
+    }
+
+
+def _describe_gpu(index: int) -> dict[str, Any]:
+    found = torch.cuda.get_device_properties(index)
+    return {
+        "name": found.name,
+        "memory_bytes": found.total_memory,
+        "multiplies_fp8": can_float8(torch.device("cuda", index)),
     }
 
 
 def _cpu_has_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 if __name__ == "__main__":

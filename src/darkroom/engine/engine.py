@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,15 +21,17 @@ from darkroom.checkpoint.layout import WorkingSizes, read_layout
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.engine.decode import decode
 from darkroom.engine.denoise import Conditions, denoise, make_passes
-from darkroom.engine.device import Precision, choose_device, choose_dtype
+from darkroom.engine.device import Precision, choose_device, choose_dtype, measure_device
 from darkroom.engine.memo import Memo
-from darkroom.engine.models import CompileMode, Models, Tier, load_models
+from darkroom.engine.models import CompileMode, Models, load_models
 from darkroom.engine.prepare import Prepared, Reference, VisionConfig, prepare
 from darkroom.engine.rope import joint_rope
 from darkroom.engine.schedule import ScheduleConfig, make_schedule
 from darkroom.engine.vae import TOKEN_PX, pack
 from darkroom.errors import OutOfMemory
 from darkroom.job import Progress, Stage
+from darkroom.memory.needs import Needs
+from darkroom.memory.plan import Tier, make_plan
 
 WARM_SIZES = WorkingSizes(output_area_px=256**2, vae_area_px=256**2, condition_area_px=112**2)
 WARM_EDIT = Edit(
@@ -81,17 +84,27 @@ class Engine:
         tier: Tier = "exact",
         compile: CompileMode = "auto",  # noqa: A002  the setting's name
         memo_bytes: int = 0,
+        memory_gb: float | None = None,
     ) -> "Engine":
         """tier: whether matrices are multiplied in float8 where the device can. compile: whether small operations are
-        fused by torch's compiler. memo_bytes: for what was encoded lately.
+        fused by torch's compiler. memo_bytes: for what was encoded lately. memory_gb: of the device's, to be kept to.
 
-        Raises `BadCheckpoint` that names what is wrong with it, `BadSetting` for a device or compiler that is not
-        there.
+        Raises `BadCheckpoint` that names what is wrong with it; `BadSetting` for a device or compiler that is not
+        there, and where the checkpoint does not fit.
         """
         layout = read_layout(checkpoint)
         place = choose_device(device)
+        chosen = choose_dtype(dtype, place)
+        configs = {part.name: part.config for part in (layout.transformer, layout.text_encoder, layout.vae)}
+        plan = make_plan(
+            Needs.read(configs, layout.working_sizes),
+            measure_device(place, memory_gb),
+            dtype="bfloat16" if chosen == torch.bfloat16 else "float32",
+            tier=tier,
+            cache_bytes=memo_bytes,
+        )
         return cls(
-            load_models(layout, device=place, dtype=choose_dtype(dtype, place), tier=tier, mode=compile),
+            load_models(layout, plan, device=place, dtype=chosen, mode=compile),
             schedule=ScheduleConfig.read(layout.scheduler),
             vision=VisionConfig.read(layout.processor),
             sizes=layout.working_sizes,
@@ -147,6 +160,7 @@ class Engine:
     def _encode(self, edit: Edit, prepared: Prepared) -> Encoded:
         text, vae, seen, memo = self._models.text, self._models.vae, prepared.seen, self._memo
 
+        @cache
         def look() -> Tensor:
             return memo.get(seen.digest, lambda: text.look(seen))
 

@@ -2,13 +2,13 @@
 they take the time, not the arithmetic.
 
 `PLAIN` is torch as it is, and what the others are held against. `compiled` is the same functions, fused by torch's
-compiler. Queries and keys come with the pairs that positions turn as two halves (`halved`), which vectorises.
+compiler; `triton_kernels.TRITON` are written for CUDA. Queries and keys come with the pairs that positions turn as two halves (`halved`), which vectorises.
 """
 
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -23,8 +23,8 @@ EPS = 1e-6
 
 
 FLOAT8 = torch.float8_e4m3fn
-WORTH_COMPILING = 30_000_000
-"""Parameters from which on a CPU's steps take so long that fusing them is worth the seconds a compiler takes."""
+WORTH_COMPILING_BYTES = 64_000_000
+"""Of the blocks' matrices, from which on a CPU's steps take so long that fusing them is worth a compiler's seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +32,10 @@ class Kernels:
     """turned(x, gain, cos, sin): RMS norm over the last axis, then the rotation of its halves. x: [tokens, heads,
     head_dim]; gain: [head_dim]; cos, sin: [tokens, head_dim / 2].
     joined(text, image, text_gain, image_gain, cos, sin): the same of two streams, one below the other.
+    modulated(x, scale, shift, first): layer norm of x, [B, tokens, D], times scale plus shift. scale, shift: [1, D], or
+    [2, D] with a row for the `first` tokens and one for the others.
+    gated(x, gate, update, first): x plus gate times update; gate as `modulated` has its scale.
+    gated_modulated(x, gate, update, scale, shift, first): what `gated` gives, and that modulated.
     gelu(x): GELU by its tanh form.
     to_float8(rows): [n, in] in float8, and what each row is to be multiplied by, [n, 1], its largest value filling the
     format.
@@ -39,6 +43,9 @@ class Kernels:
 
     turned: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     joined: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    modulated: Callable[[Tensor, Tensor, Tensor, int], Tensor]
+    gated: Callable[[Tensor, Tensor, Tensor, int], Tensor]
+    gated_modulated: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
     gelu: Callable[[Tensor], Tensor]
     to_float8: Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -58,6 +65,33 @@ def _joined(text: Tensor, image: Tensor, text_gain: Tensor, image_gain: Tensor, 
     )
 
 
+def _modulated(x: Tensor, scale: Tensor, shift: Tensor, first: int) -> Tensor:
+    dim = x.shape[-1:]
+    if scale.shape[0] == 1:
+        return F.layer_norm(x, dim, scale[0], shift[0], EPS)
+    parts = x[:, :first], x[:, first:]
+    return torch.cat([F.layer_norm(part, dim, scale[n], shift[n], EPS) for n, part in enumerate(parts)], dim=1)
+
+
+def _gated(x: Tensor, gate: Tensor, update: Tensor, first: int) -> Tensor:
+    if gate.shape[0] == 1:
+        return torch.addcmul(x, gate, update)
+    return torch.cat(
+        [
+            torch.addcmul(x[:, :first], gate[:1], update[:, :first]),
+            torch.addcmul(x[:, first:], gate[1:], update[:, first:]),
+        ],
+        dim=1,
+    )
+
+
+def _gated_modulated(
+    x: Tensor, gate: Tensor, update: Tensor, scale: Tensor, shift: Tensor, first: int
+) -> tuple[Tensor, Tensor]:
+    kept = _gated(x, gate, update, first)
+    return kept, _modulated(kept, scale, shift, first)
+
+
 def _gelu(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
@@ -74,7 +108,15 @@ def _to_float8(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (wide / scale).to(FLOAT8), scale
 
 
-PLAIN = Kernels(turned=_turned, joined=_joined, gelu=_gelu, to_float8=_to_float8)
+PLAIN = Kernels(
+    turned=_turned,
+    joined=_joined,
+    modulated=_modulated,
+    gated=_gated,
+    gated_modulated=_gated_modulated,
+    gelu=_gelu,
+    to_float8=_to_float8,
+)
 
 
 @cache
@@ -84,46 +126,37 @@ def compiled() -> Kernels:
     def fused(function: Callable[..., Any]) -> Any:
         return torch.compile(function, dynamic=True, fullgraph=True, options={"compile_threads": 1})
 
-    return Kernels(
-        turned=fused(_turned), joined=fused(_joined), gelu=fused(_gelu_by_sigmoid), to_float8=fused(_to_float8)
+    return replace(
+        PLAIN,
+        turned=fused(_turned),
+        joined=fused(_joined),
+        gelu=fused(_gelu_by_sigmoid),
+        to_float8=fused(_to_float8),
     )
 
 
-def choose(mode: Literal["auto", "on", "off"], device: torch.device, parameters: int) -> Kernels:
-    """parameters: of the transformer. Raises `BadSetting` where `on` asks for a compiler that is not there."""
-    possible = has_triton() if device.type == "cuda" else _cpp_compiler() is not None
+def choose(mode: Literal["auto", "on", "off"], device: torch.device, blocks_bytes: int) -> Kernels:
+    """On a GPU those written in Triton, on a CPU those torch's compiler makes. blocks_bytes: of the transformer's
+    matrices. Raises `BadSetting` where `on` asks for a compiler that is not there."""
+    on_gpu = device.type == "cuda"
+    possible = has_triton() if on_gpu else _cpp_compiler() is not None
     if mode == "on" and not possible:
-        needed = "Triton" if device.type == "cuda" else "a C++ compiler (g++ or clang++)"
+        needed = "Triton" if on_gpu else "a C++ compiler (g++ or clang++)"
         raise BadSetting(f"compile = on needs {needed}; install it, or set compile = auto")
-    worth = device.type == "cuda" or parameters >= WORTH_COMPILING
-    return compiled() if possible and (mode == "on" or (mode == "auto" and worth)) else PLAIN
+    worth = on_gpu or blocks_bytes >= WORTH_COMPILING_BYTES
+    if not possible or mode == "off" or (mode == "auto" and not worth):
+        return PLAIN
+    return _triton() if on_gpu else compiled()
+
+
+def _triton() -> Kernels:
+    from darkroom.engine.triton_kernels import TRITON  # noqa: PLC0415  only where there is a GPU is Triton sure to be
+
+    return TRITON
 
 
 def _cpp_compiler() -> str | None:
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), None)
-
-
-def modulated(x: Tensor, scale: Tensor, shift: Tensor, first: int) -> Tensor:
-    """Layer norm of x, [B, tokens, D], times scale plus shift. scale, shift: [1, D], or [2, D] with a row for the
-    `first` tokens and one for the others."""
-    dim = x.shape[-1:]
-    if scale.shape[0] == 1:
-        return F.layer_norm(x, dim, scale[0], shift[0], EPS)
-    parts = x[:, :first], x[:, first:]
-    return torch.cat([F.layer_norm(part, dim, scale[n], shift[n], EPS) for n, part in enumerate(parts)], dim=1)
-
-
-def gated(x: Tensor, gate: Tensor, update: Tensor, first: int) -> Tensor:
-    """`x` plus gate times update; gate as `modulated` has its scale."""
-    if gate.shape[0] == 1:
-        return torch.addcmul(x, gate, update)
-    return torch.cat(
-        [
-            torch.addcmul(x[:, :first], gate[:1], update[:, :first]),
-            torch.addcmul(x[:, first:], gate[1:], update[:, first:]),
-        ],
-        dim=1,
-    )
 
 
 def halved(rows: Tensor, heads: int) -> Tensor:

@@ -4,7 +4,7 @@ torch's own doors to oneDNN's packed weights and to float8 products have no publ
 """
 # ruff: noqa: SLF001
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -65,12 +65,12 @@ def can_float8(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
-def reform(blocks: Sequence[nn.Module], form: Callable[[nn.Linear], nn.Module], *, leave: tuple[str, ...] = ()) -> None:
-    """Replace the linear layers of a transformer's blocks, save for modulation, those whose names end with one of
+def reform(
+    block: nn.Module, form: Callable[[nn.Linear], nn.Module], *, leave: tuple[str, ...] = (), last: bool
+) -> None:
+    """Replace the linear layers of a transformer's block, save for modulation, those whose names end with one of
     `leave`, and the last block's projections to queries, keys and values, whose rows it multiplies apart."""
-    for block in blocks:
-        last = block is blocks[-1]
-        kept = (*leave, "_mod.1", *(("to_qkv", "add_qkv_proj") if last else ()))
-        for name, module in [*block.named_modules()]:
-            if isinstance(module, nn.Linear) and not name.endswith(kept):
-                block.set_submodule(name, form(module))
+    kept = (*leave, "_mod.1", *(("to_qkv", "add_qkv_proj") if last else ()))
+    for name, module in [*block.named_modules()]:
+        if isinstance(module, nn.Linear) and not name.endswith(kept):
+            block.set_submodule(name, form(module))

@@ -55,14 +55,20 @@ def fill(
     dtype: torch.dtype,
     published: Callable[[str], str] = str,
     fused: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    leave: tuple[str, ...] = (),
 ) -> None:
     """Give every parameter of `module`, built under `WithoutMemory`, its stored value; move its buffers to `device`.
 
     published: from the module's name of a parameter to the published one. fused: modules whose rows are those of
-    several published ones. Raises `BadCheckpoint` that names tensors missing, left over or of the wrong shape.
+    several published ones. leave: published prefixes of what is filled apart. Raises `BadCheckpoint` that names tensors
+    missing, left over or of the wrong shape.
     """
-    stored = {name: tensor for name, tensor in component.tensors.items() if name not in UNUSED}
-    places = {published(name): place for name, place in _places(module, fused)}
+
+    def wanted(name: str) -> bool:
+        return name not in UNUSED and not name.startswith(leave)
+
+    stored = {name: tensor for name, tensor in component.tensors.items() if wanted(name)}
+    places = {name: place for own, place in _places(module, fused) if wanted(name := published(own))}
     compare({name: place.shape for name, place in places.items()}, stored).raise_for(component.name)
     for name, value in _read(stored, device):
         place = places[name]

@@ -1,22 +1,28 @@
-"""A checkpoint's three models, on a device and in the form they compute in."""
+"""A checkpoint's three models, where the memory plan has them and in the form they compute in."""
 
-import math
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Literal
 
 import torch
 
-from darkroom.checkpoint.layout import Layout
-from darkroom.checkpoint.tensors import needed_tensors
+from darkroom.checkpoint.compare import compare
+from darkroom.checkpoint.layout import Component, Layout
+from darkroom.checkpoint.tensors import UNUSED, needed_tensors
 from darkroom.engine import kernels
-from darkroom.engine.linear import OUTLIERS, Float8Linear, PackedLinear, can_float8, can_pack, reform
+from darkroom.engine.lend import HOST, lend_from_host
+from darkroom.engine.linear import OUTLIERS, Float8Linear, PackedLinear, can_pack, reform
 from darkroom.engine.load import WithoutMemory, fill
 from darkroom.engine.text import TextEncoder
 from darkroom.engine.transformer import FUSED, Transformer, TransformerConfig
 from darkroom.engine.vae import Vae
+from darkroom.memory.needs import Part
+from darkroom.memory.plan import Place, Plan
 
-Tier = Literal["exact", "fast"]
 CompileMode = Literal["auto", "on", "off"]
+FLOAT8 = "float8_e4m3fn"
+MODULATION = ("img_mod.", "txt_mod.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,32 +33,49 @@ class Models:
 
 
 def load_models(
-    layout: Layout, *, device: torch.device, dtype: torch.dtype, tier: Tier = "exact", mode: CompileMode = "auto"
+    layout: Layout, plan: Plan, *, device: torch.device, dtype: torch.dtype, mode: CompileMode = "auto"
 ) -> Models:
     """mode: whether to compile. Raises `BadCheckpoint`, `BadSetting`."""
     for part in (layout.transformer, layout.text_encoder, layout.vae):
-        # A config that makes no sense is told as such, before a library's class trips over it.
-        needed_tensors(part)
+        stored = {name: tensor for name, tensor in part.tensors.items() if name not in UNUSED}
+        compare(needed_tensors(part), stored).raise_for(part.name)
     return Models(
-        transformer=load_transformer(layout, device=device, dtype=dtype, tier=tier, mode=mode),
-        text=TextEncoder.load(layout.text_encoder, layout.tokenizer, device=device, dtype=dtype),
-        vae=Vae.load(layout.vae, device=device, dtype=dtype),
+        transformer=load_transformer(layout.transformer, plan, device=device, dtype=dtype, mode=mode),
+        text=TextEncoder.load(
+            layout.text_encoder,
+            layout.tokenizer,
+            device=device,
+            dtype=dtype,
+            on_host=plan[Part.TEXT_ENCODER].place == Place.HOST,
+        ),
+        vae=Vae.load(layout.vae, device=device, dtype=dtype, memory_bytes=plan.working_bytes),
     )
 
 
 def load_transformer(
-    layout: Layout, *, device: torch.device, dtype: torch.dtype, tier: Tier = "exact", mode: CompileMode = "auto"
+    component: Component, plan: Plan, *, device: torch.device, dtype: torch.dtype, mode: CompileMode
 ) -> Transformer:
-    """Raises `BadCheckpoint`, `BadSetting`."""
-    parameters = sum(map(math.prod, needed_tensors(layout.transformer).values()))
-    chosen = kernels.choose(mode, device, parameters)
+    """Block by block, each brought into its form before the next, so that no more lies on the device than is planned.
+
+    Raises `BadCheckpoint`, `BadSetting`.
+    """
+    blocks_bytes = plan[Part.BLOCKS].size_bytes
+    chosen = kernels.choose(mode, device, blocks_bytes)
     with WithoutMemory():
-        transformer = Transformer(TransformerConfig.read(layout.transformer.config), chosen)
-    fill(transformer, layout.transformer, device=device, dtype=dtype, fused=FUSED)
-    for block in transformer.blocks:
+        transformer = Transformer(TransformerConfig.read(component.config), chosen)
+    lent = plan[Part.MODULATION].place == Place.HOST
+    for index, block in enumerate(transformer.blocks):
+        own = component.under(f"transformer_blocks.{index}.")
+        for name in MODULATION:
+            fill(block.get_submodule(name[:-1]), own.under(name), device=HOST if lent else device, dtype=dtype)
+        fill(block, own, device=device, dtype=dtype, fused=FUSED, leave=MODULATION)
         block.attn.halve_pairs()
-    if tier == "fast" and can_float8(device):
-        reform(transformer.blocks, lambda stored: Float8Linear(stored, chosen), leave=OUTLIERS)
-    elif can_pack(device, dtype):
-        reform(transformer.blocks, PackedLinear)
+        last = index == len(transformer.blocks) - 1
+        if plan[Part.BLOCKS].dtype == FLOAT8:
+            reform(block, partial(Float8Linear, kernels=chosen), leave=OUTLIERS, last=last)
+        elif can_pack(device, dtype):
+            reform(block, PackedLinear, last=last)
+    fill(transformer, component, device=device, dtype=dtype, leave=("transformer_blocks.",))
+    if lent:
+        lend_from_host(chain(*(block.modulation for block in transformer.blocks)), device)
     return transformer

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2Tokenizer
 
 from darkroom.checkpoint.layout import Component
+from darkroom.engine.lend import HOST, lend_from_host
 from darkroom.engine.load import WithoutMemory, fill
 from darkroom.engine.prepare import MERGE, Seen
 from darkroom.errors import BadCheckpoint
@@ -30,26 +31,48 @@ IMAGE_TOKEN: Final = "<|image_pad|>"  # noqa: S105  a token of the vocabulary
 
 
 class TextEncoder:
-    def __init__(self, model: Qwen2_5_VLModel, tokenizer: Qwen2Tokenizer) -> None:
+    def __init__(self, model: Qwen2_5_VLModel, tokenizer: Qwen2Tokenizer, device: torch.device) -> None:
         self._model = model
+        self._device = device
         self._tokenizer = tokenizer
         self._image_token = model.config.image_token_id
 
     @classmethod
-    def load(cls, component: Component, tokenizer: Path, *, device: torch.device, dtype: torch.dtype) -> "TextEncoder":
-        """Raises `BadCheckpoint`. The language model's head is not loaded: only hidden states are read."""
+    def load(
+        cls,
+        component: Component,
+        tokenizer: Path,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        on_host: bool = False,
+    ) -> "TextEncoder":
+        """on_host: weights stay in host memory and come to the device layer by layer.
+
+        Raises `BadCheckpoint`. The language model's head is not loaded: only hidden states are read.
+        """
         config = Qwen2_5_VLConfig.from_dict(dict(component.config))
         with WithoutMemory():
             model = Qwen2_5_VLModel(config)
-        fill(model, component, device=device, dtype=dtype, published=published_name)
-        encoder = cls(model, _load_tokenizer(tokenizer))
+        fill(model, component, device=HOST if on_host else device, dtype=dtype, published=published_name)
+        encoder = cls(model, _load_tokenizer(tokenizer), device)
         encoder._check_tokenizer(tokenizer)
+        if on_host:
+            lend_from_host(encoder.pieces(), device)
+            for part in model.modules():
+                for name, buffer in part.named_buffers(recurse=False):
+                    setattr(part, name, buffer.to(device))
         return encoder
+
+    def pieces(self) -> list[nn.Module]:
+        """All that has weights, as it is called; save for the embedding, which is looked up where it lies."""
+        language, vision = self._model.language_model, self._model.visual
+        return [*language.layers, language.norm, vision.patch_embed, *vision.blocks, vision.merger]
 
     def look(self, seen: Seen) -> Tensor:
         """What the vision tower makes of the pictures, [merged patches, hidden]: the same for every prompt."""
-        grids = torch.tensor([(1, *grid) for grid in seen.grids], device=self._model.device)
-        patches = seen.patches.to(self._model.device, self._model.dtype)
+        grids = torch.tensor([(1, *grid) for grid in seen.grids], device=self._device)
+        patches = seen.patches.to(self._device, self._model.dtype)
         features: Tensor = self._model.visual(patches, grid_thw=grids).pooler_output
         return features
 
@@ -57,11 +80,12 @@ class TextEncoder:
         """The hidden states after the last norm, [1, tokens, hidden], without those of the fixed prefix."""
         ids = self.tokenize(prompt, grids)
         positions = rope_positions([token == self._image_token for token in ids], grids)
-        tokens = torch.tensor(ids, device=features.device)
-        embedded = self._model.language_model.embed_tokens(tokens)
-        embedded[tokens == self._image_token] = features.to(embedded.dtype)
+        tokens = torch.tensor(ids)
+        embed = self._model.language_model.embed_tokens
+        embedded = embed(tokens.to(embed.weight.device)).to(self._device)
+        embedded[(tokens == self._image_token).to(self._device)] = features.to(embedded.dtype)
         hidden: Tensor = self._model.language_model(
-            inputs_embeds=embedded[None], position_ids=positions[:, None].to(features.device), use_cache=False
+            inputs_embeds=embedded[None], position_ids=positions[:, None].to(self._device), use_cache=False
         ).last_hidden_state
         return hidden[:, DROPPED_TOKENS:]
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  its customary name
 from torch import Tensor, nn
 
-from darkroom.engine.kernels import EPS, PLAIN, Kernels, gated, halved, modulated
+from darkroom.engine.kernels import EPS, PLAIN, Kernels, halved
 from darkroom.engine.modulation import BlockModulation, Modulation, StepModulation
 from darkroom.engine.rope import Rope
 from darkroom.errors import BadCheckpoint
@@ -81,6 +81,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         self.config = config
+        self.kernels = kernels
         dim = config.dim
         self.time_text_embed = TimeEmbedding(dim)
         self.txt_norm = nn.RMSNorm(config.joint_attention_dim, eps=EPS)
@@ -108,8 +109,9 @@ class Transformer(nn.Module):
         image = embedded.new_empty(config.num_layers, 6, len(moments), config.dim)
         text = embedded.new_empty(config.num_layers, 6, steps, config.dim)
         for index, block in enumerate(self.blocks):
-            image[index] = _by_part(block.img_mod[1](embedded), 6)
-            text[index] = _by_part(block.txt_mod[1](embedded[:steps]), 6)
+            image_layer, text_layer = block.modulation
+            image[index] = _by_part(image_layer(embedded), 6)
+            text[index] = _by_part(text_layer(embedded[:steps]), 6)
         for table in (image, text):
             table[:, 1::3] += 1
         out = _by_part(self.norm_out.linear(embedded[:steps]), 2).contiguous()
@@ -141,44 +143,50 @@ class Transformer(nn.Module):
             image, text = block(image, text, at, joint)
         result = last.result(image, text, last_modulation, joint)
         scale, shift = modulation.out
-        velocity: Tensor = self.proj_out(modulated(result, scale, shift, joint.result_tokens))
+        velocity: Tensor = self.proj_out(self.kernels.modulated(result, scale, shift, joint.result_tokens))
         return velocity
 
 
 class Block(nn.Module):
     def __init__(self, dim: int, heads: int, kernels: Kernels) -> None:
         super().__init__()
+        self.kernels = kernels
         self.img_mod = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.txt_mod = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.attn = JointAttention(dim, heads, kernels)
         self.img_mlp = FeedForward(dim, kernels)
         self.txt_mlp = FeedForward(dim, kernels)
 
+    @property
+    def modulation(self) -> tuple[nn.Module, nn.Module]:
+        """The layers behind `BlockModulation`, of the image stream and the text stream."""
+        return self.img_mod[1], self.txt_mod[1]
+
     def forward(self, image: Tensor, text: Tensor, modulation: BlockModulation, joint: Joint) -> tuple[Tensor, Tensor]:
         """image: [B, S, D], text: [1, T, D] → the same."""
-        first = joint.result_tokens
+        kernels, first = self.kernels, joint.result_tokens
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation.image
         txt_shift, txt_scale, txt_gate, txt_shift_mlp, txt_scale_mlp, txt_gate_mlp = modulation.text
         image_update, text_update = self.attn(
-            modulated(image, scale, shift, first), modulated(text, txt_scale, txt_shift, first), joint
+            kernels.modulated(image, scale, shift, first), kernels.modulated(text, txt_scale, txt_shift, first), joint
         )
-        image = gated(image, gate, image_update, first)
-        text = gated(text, txt_gate, text_update, first)
-        image = gated(image, gate_mlp, self.img_mlp(modulated(image, scale_mlp, shift_mlp, first)), first)
-        text = gated(text, txt_gate_mlp, self.txt_mlp(modulated(text, txt_scale_mlp, txt_shift_mlp, first)), first)
+        image, normed = kernels.gated_modulated(image, gate, image_update, scale_mlp, shift_mlp, first)
+        image = kernels.gated(image, gate_mlp, self.img_mlp(normed), first)
+        text, normed = kernels.gated_modulated(text, txt_gate, text_update, txt_scale_mlp, txt_shift_mlp, first)
+        text = kernels.gated(text, txt_gate_mlp, self.txt_mlp(normed), first)
         return image, text
 
     def result(self, image: Tensor, text: Tensor, modulation: BlockModulation, joint: Joint) -> Tensor:
         """The result's tokens alone, [B, R, D]: of a last block nothing else is read."""
-        first = joint.result_tokens
+        kernels, first = self.kernels, joint.result_tokens
         shift, scale, *_ = modulation.image
         *_, gate, shift_mlp, scale_mlp, gate_mlp = modulation.image[:, :1]
         txt_shift, txt_scale, *_ = modulation.text
         update = self.attn.result(
-            modulated(image, scale, shift, first), modulated(text, txt_scale, txt_shift, first), joint
+            kernels.modulated(image, scale, shift, first), kernels.modulated(text, txt_scale, txt_shift, first), joint
         )
-        result = gated(image[:, :first], gate, update, first)
-        return gated(result, gate_mlp, self.img_mlp(modulated(result, scale_mlp, shift_mlp, first)), first)
+        result, normed = kernels.gated_modulated(image[:, :first], gate, update, scale_mlp, shift_mlp, first)
+        return kernels.gated(result, gate_mlp, self.img_mlp(normed), first)
 
 
 class JointAttention(nn.Module):

@@ -1,12 +1,18 @@
+import re
 import socket
 
 import pytest
 
+from darkroom.checkpoint import locate
 from darkroom.cli import doctor as module
 from darkroom.cli.doctor import Finding, examine
-from darkroom.settings import Settings
+from darkroom.memory import host
+from darkroom.memory.needs import Part
 
 DEVICE = {"device": "cpu", "name": "cpu, 2 threads", "memory_bytes": 8 * 2**30, "dtype": "float32", "torch": "2"}
+H200 = {"name": "NVIDIA H200", "memory_bytes": 150_100_000_000, "multiplies_fp8": True}
+ON_GPUS = {**DEVICE, "device": "cuda", "dtype": "bfloat16", "gpus": [H200, H200]}
+PUBLISHED = "Qwen/Qwen-Image-Edit-2509"
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +21,20 @@ def _known_device(monkeypatch):
     monkeypatch.setattr(module, "_device", lambda: (Finding(name="torch", found="2"), DEVICE))
 
 
+@pytest.fixture
+def on_gpus(monkeypatch) -> None:
+    """A machine with two of them."""
+    monkeypatch.setattr(module, "_device", lambda: (Finding(name="torch", found="2"), ON_GPUS))
+
+
+@pytest.fixture
+def not_downloaded(monkeypatch) -> None:
+    """A Hugging Face cache with nothing in it."""
+    monkeypatch.setattr(locate, "find_cached", lambda name: None)
+
+
 def check(name: str) -> Finding:
-    return next(finding for finding in examine() if finding.name == name)
+    return next(finding for finding in examine().findings if finding.name == name)
 
 
 def test_a_failed_check_is_said_with_its_remedy(darkroom, monkeypatch):
@@ -42,7 +60,43 @@ def test_a_bad_setting_is_a_finding(darkroom, monkeypatch):
 def test_a_gpu_that_is_not_there(monkeypatch):
     """Asking for CUDA where torch sees none is found before the service is started."""
     monkeypatch.setenv("DARKROOM_DEVICE", "cuda")
-    assert "no GPU" in check("device").remedy
+    assert "the 0 GPUs that torch sees" in check("device").remedy
+
+
+def test_where_torch_fails_nothing_is_planned(monkeypatch, tiny_checkpoint):
+    """The other checks go on without what torch would have told."""
+    broken = Finding(name="torch", found="ImportError", remedy="reinstall it")
+    monkeypatch.setattr(module, "_device", lambda: (broken, {}))
+    monkeypatch.setenv("DARKROOM_PORT", "0")
+    examination = examine(str(tiny_checkpoint))
+    assert examination.plan is None
+    assert [finding for finding in examination.findings if finding.remedy] == [broken]
+
+
+@pytest.mark.parametrize(("device", "number"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
+def test_the_plan_is_for_the_gpu_that_is_chosen(monkeypatch, on_gpus, not_downloaded, device, number):
+    """It is planned with that GPU's memory, and GPUs without work are mentioned."""
+    monkeypatch.setenv("DARKROOM_DEVICE", device)
+    examination = examine(PUBLISHED)
+    assert examination.plan.device.name == f"cuda:{number} (NVIDIA H200)"
+    assert examination.plan.device.memory_bytes == H200["memory_bytes"]
+    assert "1 more idle" in next(finding.found for finding in examination.findings if finding.name == "device")
+    assert [finding.name for finding in examination.findings if finding.remedy] == ["checkpoint"]
+
+
+def test_a_gpu_beyond_the_last(monkeypatch, on_gpus):
+    """A number that no GPU has is found before the service is started."""
+    monkeypatch.setenv("DARKROOM_DEVICE", "cuda:2")
+    assert "the 2 GPUs that torch sees" in check("device").remedy
+
+
+def test_a_worker_may_be_given_less_than_there_is(monkeypatch, on_gpus, not_downloaded):
+    """DARKROOM_DEVICE_MEMORY_GB is planned with in place of the device's memory; with too little the check fails."""
+    monkeypatch.setenv("DARKROOM_CHECKPOINT", PUBLISHED)
+    monkeypatch.setenv("DARKROOM_DEVICE_MEMORY_GB", "16")
+    assert "cuda:0 (NVIDIA H200) has 16.0 GB" in check("memory").remedy
+    monkeypatch.setenv("DARKROOM_DEVICE_MEMORY_GB", "1000")
+    assert check("memory").found.startswith("150.1 GB")
 
 
 def test_a_checkpoint_that_lacks_files(monkeypatch, tmp_path):
@@ -53,13 +107,39 @@ def test_a_checkpoint_that_lacks_files(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "parameters", "fits"),
-    [("auto", 10**9, True), ("auto", 3 * 10**9, False), ("bfloat16", 3 * 10**9, True), ("auto", None, True)],
+    ("dtype", "memory_gb", "fits"), [("auto", 64, False), ("auto", 128, True), ("bfloat16", 64, True)]
 )
-def test_memory_is_weighed_in_the_dtype_it_takes(dtype, parameters, fits):
-    """Whether the weights fit depends on what they are computed in: 3 G parameters are 6 GB or 12 GB."""
-    finding = module._memory(Settings(dtype=dtype), DEVICE, parameters)
-    assert (finding.remedy is None) == fits
+def test_memory_is_weighed_in_the_dtype_it_takes(monkeypatch, not_downloaded, dtype, memory_gb, fits):
+    """Whether the checkpoint fits depends on what it is computed in; auto is what the device is fast at."""
+    monkeypatch.setattr(host, "host_memory_bytes", lambda: memory_gb * 10**9)
+    monkeypatch.setenv("DARKROOM_CHECKPOINT", PUBLISHED)
+    monkeypatch.setenv("DARKROOM_DTYPE", dtype)
+    assert (check("memory").remedy is None) == fits
+
+
+def test_the_plan_is_shown(darkroom, monkeypatch, tiny_checkpoint):
+    """Below the checks every part has a line with its place, its dtype and its size."""
+    monkeypatch.setenv("DARKROOM_PORT", "0")
+    ran = darkroom("doctor", "--checkpoint", tiny_checkpoint)
+    assert ran.code == 0
+    cells = [re.split(r"\s{2,}", line.strip()) for line in ran.out.splitlines()]
+    placed = {row[0]: row[1:3] for row in cells if row[0] in list(Part)}
+    assert placed == {part: ["device", "float32"] for part in Part}
+
+
+@pytest.mark.parametrize(("gpu_gb", "code", "said"), [(48, 0, "text encoder"), (24, 2, "DARKROOM_QUALITY_TIER=fast")])
+def test_a_gpu_that_one_does_not_have(darkroom, not_downloaded, gpu_gb, code, said):
+    """The published checkpoint is planned for before anything of it is here, on a GPU of any size."""
+    ran = darkroom("doctor", "--checkpoint", PUBLISHED, "--gpu-gb", gpu_gb)
+    assert ran.code == code
+    assert said in (ran.err if code else ran.out)
+
+
+def test_a_checkpoint_of_which_nothing_is_known(darkroom, not_downloaded):
+    """Where neither the files nor the published configs are at hand, that is said."""
+    ran = darkroom("doctor", "--checkpoint", "someone/else", "--gpu-gb", 48)
+    assert ran.code == 2
+    assert "someone/else" in ran.err
 
 
 def test_too_little_disk(monkeypatch):

@@ -1,11 +1,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from darkroom.engine.device import choose_device, choose_dtype, describe
+from darkroom.engine.device import choose_device, choose_dtype, describe, measure_device
 from darkroom.errors import BadSetting
 
 CPU = torch.device("cpu")
@@ -41,6 +42,29 @@ def test_the_module_prints_what_it_would_choose():
         [sys.executable, "-m", "darkroom.engine.device"], check=True, capture_output=True, text=True
     ).stdout
     told = json.loads(printed)
-    assert told.keys() == {"torch", "device", "name", "memory_bytes", "dtype"}
+    assert told.keys() == {"torch", "device", "name", "dtype", "gpus"}
     assert told["dtype"] == describe()["dtype"]
-    assert told["memory_bytes"] > 2**28
+    assert len(told["gpus"]) == torch.cuda.device_count()
+
+
+def test_every_gpu_is_described(monkeypatch):
+    """Each by its own properties: name, memory, and whether its generation multiplies float8."""
+    found = [
+        SimpleNamespace(name="RTX 3090", total_memory=25 * 10**9),
+        SimpleNamespace(name="RTX 4090", total_memory=25 * 10**9),
+        SimpleNamespace(name="H200", total_memory=150 * 10**9),
+    ]
+    capabilities = [(8, 6), (8, 9), (9, 0)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(found))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", found.__getitem__)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index])
+    assert [gpu["multiplies_fp8"] for gpu in describe()["gpus"]] == [False, True, True]
+    h200 = measure_device(torch.device("cuda:2"), 80)
+    assert (h200.name, h200.memory_bytes, h200.multiplies_fp8) == ("cuda:2 (H200)", 80 * 10**9, True)
+
+
+def test_a_cpu_is_measured_by_what_is_there():
+    """The machine's memory, or less where the operator says so."""
+    assert measure_device(CPU, 0.5).memory_bytes == 500_000_000
+    assert measure_device(CPU, None).memory_bytes > 2**28

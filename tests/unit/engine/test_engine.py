@@ -168,3 +168,41 @@ def test_a_device_that_is_not_there_is_refused(tiny_checkpoint):
     """The error names the device asked for."""
     with pytest.raises(BadSetting, match="cuda:99"):
         Engine.load(tiny_checkpoint, device="cuda:99")
+
+
+def test_what_was_encoded_is_not_encoded_again(tiny_checkpoint, engine):
+    """The same pictures are looked at and coded once, the same prompt on them read once; the picture is the same."""
+    keeping = Engine.load(tiny_checkpoint, device="cpu", dtype="float32", memo_bytes=2**20)
+    text, vae = keeping._models.text, keeping._models.vae
+    pictures = some_pictures(2)
+    plain, other = an_edit(pictures=2), an_edit(pictures=2, prompt="Make the sky green")
+    with (
+        patch.object(text, "look", side_effect=text.look) as look,
+        patch.object(text, "encode", side_effect=text.encode) as encode,
+        patch.object(vae, "encode", side_effect=vae.encode) as code,
+    ):
+        for edit in (plain, other, plain):
+            assert digest(keeping.edit(edit, pictures, ignore)) == digest(engine.edit(edit, pictures, ignore))
+        assert (look.call_count, encode.call_count, code.call_count) == (1, 3, 2)
+        keeping.edit(plain, pictures[::-1], ignore)
+        assert (look.call_count, encode.call_count, code.call_count) == (2, 5, 2)
+
+
+def test_both_prompts_share_one_look_at_the_pictures(engine):
+    """Also where nothing is kept from one edit to the next."""
+    text = engine._models.text
+    with patch.object(text, "look", side_effect=text.look) as look:
+        engine.edit(an_edit(), some_pictures(1), ignore)
+    assert look.call_count == 1
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_with_figures(tiny_checkpoint):
+    """Before anything is loaded."""
+    with pytest.raises(BadSetting, match=r"does not fit: cpu has 1\.0 GB; it takes 1\.\d GB"):
+        Engine.load(tiny_checkpoint, device="cpu", memory_gb=1.0)
+
+
+def test_warming_up_leaves_the_engine_as_it_was(engine):
+    before = digest(engine.edit(an_edit(), some_pictures(1), ignore))
+    engine.warm()
+    assert digest(engine.edit(an_edit(), some_pictures(1), ignore)) == before

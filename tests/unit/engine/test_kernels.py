@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  its customary name
 
 from darkroom.engine import kernels
-from darkroom.engine.kernels import PLAIN, compiled, gated, halved, modulated
+from darkroom.engine.kernels import PLAIN, compiled, halved
 from darkroom.engine.rope import joint_rope
 from darkroom.errors import BadSetting
 
@@ -43,8 +43,12 @@ def test_modulated_norm_and_gate_are_their_formulas(rows):
     x, update = some(2, IMAGE, 8), some(2, IMAGE, 8, seed=1)
     scale, shift = some(rows, 8, seed=2), some(rows, 8, seed=3)
     spread = [(each if rows == 1 else each.repeat_interleave(torch.tensor([4, 2]), dim=0)) for each in (scale, shift)]
-    torch.testing.assert_close(modulated(x, scale, shift, 4), F.layer_norm(x, (8,), eps=1e-6) * spread[0] + spread[1])
-    torch.testing.assert_close(gated(x, scale, update, 4), x + spread[0] * update)
+    modulated, gated = PLAIN.modulated(x, scale, shift, 4), PLAIN.gated(x, scale, update, 4)
+    torch.testing.assert_close(modulated, F.layer_norm(x, (8,), eps=1e-6) * spread[0] + spread[1])
+    torch.testing.assert_close(gated, x + spread[0] * update)
+    torch.testing.assert_close(
+        PLAIN.gated_modulated(x, scale, update, scale, shift, 4), (gated, PLAIN.modulated(gated, scale, shift, 4))
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
@@ -82,7 +86,7 @@ def test_float8_fills_its_format_row_by_row():
 
 def test_a_compiler_is_used_where_it_pays_and_missed_only_where_it_was_asked_for(monkeypatch):
     """`auto` leaves small models on a CPU alone; `on` without a compiler is refused, `auto` is not."""
-    many, few = kernels.WORTH_COMPILING, kernels.WORTH_COMPILING - 1
+    many, few = kernels.WORTH_COMPILING_BYTES, kernels.WORTH_COMPILING_BYTES - 1
     monkeypatch.setattr(shutil, "which", lambda name: name)
     assert kernels.choose("auto", CPU, many) is compiled()
     assert kernels.choose("auto", CPU, few) is PLAIN

@@ -1,6 +1,7 @@
 """Matrices in the form they are multiplied in."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -52,7 +53,8 @@ def test_every_matrix_is_reformed_but_those_read_in_another_way():
         num_layers=2, attention_head_dim=32, num_attention_heads=2, joint_attention_dim=48, axes_dims_rope=(8, 12, 12)
     )
     transformer = Transformer(dataclasses.replace(config)).to(torch.bfloat16)
-    reform(transformer.blocks, lambda stored: Float8Linear(stored, PLAIN), leave=OUTLIERS)
+    for block in transformer.blocks:
+        reform(block, partial(Float8Linear, kernels=PLAIN), leave=OUTLIERS, last=block is transformer.blocks[-1])
     reformed, left = (
         {name for name, module in transformer.transformer_blocks.named_modules() if isinstance(module, kind)}
         for kind in (Float8Linear, nn.Linear)
