@@ -1,7 +1,10 @@
 """Where and in what precision to compute. `python -m darkroom.engine.device` prints it as JSON."""
 
 import json
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,6 +14,7 @@ from darkroom.errors import BadSetting
 from darkroom.memory.host import host_memory_bytes
 from darkroom.memory.plan import Device, share
 
+CGROUP_CPUS = Path("/sys/fs/cgroup/cpu.max")
 Precision = Literal["auto", "bfloat16", "float32"]
 
 
@@ -34,6 +38,18 @@ def choose_dtype(name: Precision, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" or _cpu_has_bfloat16() else torch.float32
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
+
+
+def set_threads(limit: Path = CGROUP_CPUS) -> None:
+    """As many as there are cores for this process: torch counts the machine's, also in a container that may use fewer,
+    where threads that wait for their turn hold up the others. `OMP_NUM_THREADS` is the operator's word."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else torch.get_num_threads()
+    with suppress(OSError, ValueError):  # no container, or one without a limit, whose file says "max"
+        quota, period = limit.read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    torch.set_num_threads(min(torch.get_num_threads(), cores))
 
 
 def measure_device(place: torch.device, limit_gb: float | None) -> Device:

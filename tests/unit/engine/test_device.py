@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from darkroom.engine.device import choose_device, choose_dtype, describe, measure_device
+from darkroom.engine.device import choose_device, choose_dtype, describe, measure_device, set_threads
 from darkroom.errors import BadSetting
 
 CPU = torch.device("cpu")
@@ -68,3 +68,24 @@ def test_a_cpu_is_measured_by_what_is_there():
     """The machine's memory, or less where the operator says so."""
     assert measure_device(CPU, 0.5).memory_bytes == 500_000_000
     assert measure_device(CPU, None).memory_bytes > 2**28
+
+
+@pytest.mark.parametrize(
+    ("limit", "threads"), [("150000 100000\n", 1), ("300000 100000\n", 3), ("50000 100000\n", 1), ("max 100000\n", 4)]
+)
+def test_threads_are_as_many_as_a_container_may_use(monkeypatch, tmp_path, limit, threads):
+    """Whole cores of its quota; at least one; never more than torch would take."""
+    (tmp_path / "cpu.max").write_text(limit)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    chosen = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    set_threads(tmp_path / "cpu.max")
+    assert chosen == [threads]
+
+
+def test_the_operators_number_of_threads_stands(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: pytest.fail("changed"))
+    set_threads()
