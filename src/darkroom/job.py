@@ -44,7 +44,8 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """The finished picture. timings_s: seconds by stage, as the worker measured them."""
+    """The finished picture. timings_s: seconds of work by stage, as the worker measured them, without waits. Fetching
+    and preparing may have been done while the job was still queued."""
 
     blob: str
     content_type: str
@@ -56,6 +57,7 @@ class Result:
 
     @property
     def inference_time_s(self) -> float:
+        """Work on the job, each second of it once: at most its total time, but it may overlap its queue time."""
         return sum(self.timings_s.values())
 
 

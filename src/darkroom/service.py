@@ -17,7 +17,8 @@ from darkroom.links import Links
 from darkroom.settings import Settings
 from darkroom.sweep import Sweeper
 from darkroom.uploads import Upload, Uploads
-from darkroom.worker.supervisor import EXIT_S, Health, Supervisor
+from darkroom.worker.fleet import Fleet
+from darkroom.worker.supervisor import EXIT_S, Health
 
 POLL_S = 1.0
 """How soon a change is seen that nobody rang for: another process may have made it."""
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 
 
 class Service:
-    """A node: admission, the ledger, one supervised worker, a sweeper. Belongs to one event loop."""
+    """A node: admission, the ledger, a supervised worker for each device, a sweeper. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -49,36 +50,36 @@ class Service:
         self._uploads = uploads
         self._sweeper = sweeper
         self._bell = Bell()
-        self._supervisor = Supervisor(settings=settings, ledger=ledger, on_change=self._bell.ring)
+        self._fleet = Fleet(settings=settings, ledger=ledger, on_change=self._bell.ring)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     @property
     def health(self) -> Health:
-        return self._supervisor.health
+        return self._fleet.health
 
     async def start(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._supervisor.run(), name="supervisor"),
+            asyncio.create_task(self._fleet.run(), name="fleet"),
             asyncio.create_task(self._sweep(), name="sweeper"),
         ]
 
     def drain(self) -> None:
-        """Begin to stop: the worker ends its job or gives it back; calls that wait for a queued job wait no longer."""
+        """Begin to stop: workers end their jobs or give them back; calls that wait for a queued job wait no longer."""
         self._stopping = True
-        self._supervisor.drain()
+        self._fleet.drain()
         self._bell.ring_all()
 
     async def stop(self) -> None:
-        """Drain, and return when the worker is gone and the ledger closed. Queued jobs wait for the next start."""
+        """Drain, and return when the workers are gone and the ledger closed. Queued jobs wait for the next start."""
         self.drain()
-        supervisor, sweeper = self._tasks
+        fleet, sweeper = self._tasks
         try:
             async with asyncio.timeout(self.settings.drain_s + EXIT_S):
-                await asyncio.shield(supervisor)
+                await asyncio.shield(fleet)
         except TimeoutError:
-            self._supervisor.kill()
-            await supervisor
+            self._fleet.kill()
+            await fleet
         sweeper.cancel()
         await asyncio.gather(sweeper, return_exceptions=True)
         self.ledger.close()
@@ -95,7 +96,7 @@ class Service:
         accepted = await asyncio.to_thread(self._admission.admit, asked)
         if not accepted.replayed:
             log.info("accepted", slug=asked.slug, request_id=accepted.job.id, key=asked.key.name)
-            self._supervisor.wake()
+            self._fleet.wake()
         return accepted
 
     async def upload(self, params: Mapping[str, object], key: Key) -> Sequence[Upload]:
@@ -115,7 +116,7 @@ class Service:
                 job = await self.job(job_id)
                 if job != seen:
                     yield (seen := job)
-                if job.state.ended or (self._stopping and not self._supervisor.holds(job_id)):
+                if job.state.ended or (self._stopping and not self._fleet.holds(job_id)):
                     return
                 try:
                     await asyncio.wait_for(heard.wait(), POLL_S)
@@ -136,7 +137,7 @@ class Service:
         """End a queued job at once, a running one within a step. Raises `UnknownRequest`."""
         job = await asyncio.to_thread(self.ledger.cancel, job_id)
         if job.state == State.PROCESSING:
-            self._supervisor.cancel(job_id)
+            self._fleet.cancel(job_id)
         self._bell.ring(job_id)
         return job
 
@@ -145,7 +146,7 @@ class Service:
             try:
                 for job in await asyncio.to_thread(self._sweeper.sweep):
                     self._bell.ring(job.id)
-                    self._supervisor.wake()
+                    self._fleet.wake()
             except Exception:
                 log.exception("sweep failed")
             await asyncio.sleep(self._sweeper.interval_s)

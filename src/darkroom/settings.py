@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
-        description="Where the engine computes: auto, cpu, cuda or cuda:N.",
+        description="Where the engine computes: auto, cpu, cuda or cuda:N; auto: on every GPU, a worker each, else the CPU.",
     )
     device_memory_gb: float | None = Field(
         default=None,

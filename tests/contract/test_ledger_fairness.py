@@ -1,6 +1,6 @@
 """Who goes next: fair between keys, by the work they ask for."""
 
-from ledgers import CRASH, RESULT, ask, make_key
+from ledgers import CRASH, RESULT, ask, make_key, snapshot
 
 
 def submit(ledger, key, name, count, *, steps=8):
@@ -94,3 +94,27 @@ def test_a_retried_job_does_not_turn_time_back(make_ledger):
     assert drain(ledger, 1) == ["s0"]
     submit(ledger, new, "n", 10)
     assert sum(job_id.startswith("n") for job_id in drain(ledger, 10)) in (5, 6)
+
+
+def test_the_upcoming_job_is_the_next_one_claimed(ledger, key):
+    """It is told in the order of the claims, first of all a job put back, and none when all are taken."""
+    other = make_key(ledger, "other")
+    submit(ledger, key, "a", 2)
+    submit(ledger, other, "b", 2)
+    taken = []
+    while upcoming := ledger.upcoming():
+        job, lease = ledger.claim("w1")
+        assert upcoming.id == job.id
+        taken.append(lease)
+    assert len(taken) == 4
+    ledger.retry(taken[2], CRASH)
+    upcoming = ledger.upcoming()
+    assert (upcoming.id, upcoming.attempt) == (taken[2].job_id, 1)
+
+
+def test_looking_at_the_upcoming_job_changes_nothing(ledger, key):
+    """It stays queued, without a lease, an event or an attempt."""
+    submit(ledger, key, "a", 2)
+    before = snapshot(ledger, "a0", "a1")
+    assert ledger.upcoming() == ledger.upcoming() == ledger.job("a0")
+    assert snapshot(ledger, "a0", "a1") == before

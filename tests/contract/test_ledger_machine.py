@@ -56,11 +56,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(target=leases, worker=WORKERS)
     def claim(self, worker):
         waiting = [job.id for job in self.seen.values() if job.state is State.QUEUED]
+        upcoming = self.ledger.upcoming()
+        assert (upcoming is None) == (not waiting)
+        assert upcoming is None or upcoming == self.seen[upcoming.id]
         claimed = self.ledger.claim(worker)
         assert (claimed is None) == (not waiting)
         if claimed is None:
             return None
         job, lease = claimed
+        assert job.id == upcoming.id
         assert job.id in waiting
         assert job.fence == self.seen[job.id].fence + 1
         self.watch(job)

@@ -64,13 +64,13 @@ class Node:
         ready.set()
 
     def crash_at(self, point: str, *, signal: str = "KILL") -> None:
-        """Have the process of `point` signal itself when it gets there; see crash/sitecustomize.py."""
+        """Have the process of `point` signal itself, or hang, when it gets there; see crash/sitecustomize.py."""
         draft = self.plan.with_suffix(".draft")
         draft.write_text(f"{signal} {point}")
         draft.rename(self.plan)
 
     def wait_crashed(self) -> None:
-        """Until the planned signal has been sent."""
+        """Until what was planned is done."""
         give_up_at = time.monotonic() + DEADLINE_S
         while self.plan.exists():
             assert time.monotonic() < give_up_at, f"never reached: {self.plan.read_text()}"

@@ -65,6 +65,23 @@ def test_a_worker_killed_anywhere_loses_nothing(node):
     check_clean(node)
 
 
+def test_a_worker_killed_with_two_jobs_in_hand_loses_neither(node):
+    """Killed while one job's picture is kept and the next denoises, both end once, each with its own picture."""
+    undisturbed = [node.ended(node.submit(seed=seed)) for seed in (5, 6)]
+    node.crash_at("worker SqliteLedger.complete before", signal="HANG")
+    finishing = node.submit(seed=5)
+    node.wait_crashed()
+    node.crash_at("worker SqliteLedger.progress before denoise")
+    making = node.submit(seed=6)
+    node.wait_crashed()
+    ended = [node.ended(request_id) for request_id in (finishing, making)]
+    assert [(body["status"], body["metrics"]["retry_count"]) for body in ended] == [("COMPLETED", 1)] * 2
+    assert [node.pixels(body) for body in ended] == [node.pixels(body) for body in undisturbed]
+    assert node.stop() == 0
+    check_books(node, completed=[finishing, making])
+    check_clean(node)
+
+
 @pytest.mark.parametrize("points", SERVICE_POINTS)
 def test_the_whole_service_killed_loses_nothing_it_accepted(node, points):
     """After a kill between any two transitions and a restart, a job the client was promised ends, once."""
@@ -111,6 +128,16 @@ def test_a_worker_that_hangs_is_replaced(tmp_path, tiny_checkpoint):
         body = node.ended(node.submit())
         assert body["status"] == "COMPLETED"
         assert body["metrics"]["retry_count"] == 1
+
+
+def test_a_picture_whose_writing_hangs_is_noticed(tmp_path, tiny_checkpoint):
+    """A job that is not settled within the step deadline costs its worker; both jobs in hand end on the next."""
+    with running(tmp_path, tiny_checkpoint, DARKROOM_STEP_DEADLINE_S="2") as node:
+        node.crash_at("worker SqliteLedger.complete before", signal="HANG")
+        finishing = node.submit()
+        node.wait_crashed()
+        ended = [node.ended(request_id) for request_id in (finishing, node.submit())]
+        assert [(body["status"], body["metrics"]["retry_count"]) for body in ended] == [("COMPLETED", 1)] * 2
 
 
 def test_a_worker_that_wakes_up_after_its_job_was_redone_changes_nothing(node, tmp_path, tiny_checkpoint):
@@ -170,5 +197,7 @@ def check_clean(node):
     blobs = Folder(node.data / "blobs")
     Sweeper(ledger=ledger, blobs=blobs, interval_s=1, clock=lambda: later).sweep()
     assert sum(ledger.counts().values()) == 0
+    # The folder goes by its files' own times, which have not moved: a put that was killed is tidied up as if they had.
+    blobs.clean(older_than_s=0)
     assert [path for path in (node.data / "blobs").rglob("*") if path.is_file()] == []
     ledger.close()

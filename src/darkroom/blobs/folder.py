@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _MAX_NAME_CHARS = 512
 
 
 class Folder:
-    """Any number of processes may use the same folder at once; it must be one file system.
+    """Any number of processes may use the same folder at once; it must be one file system, with hard links.
 
     Names are like jobs/7f/ID/image_1: parts of ASCII letters, digits, `.`, `_` and `-`, none beginning with a
     dot or dash. Any other name is a mistake of the caller's and raises ValueError.
@@ -31,16 +31,15 @@ class Folder:
     def put(self, name: str, data: bytes) -> None:
         """Keep `data` under `name`, in place of what was there. On return it is on disk; a kill at any moment leaves
         the old blob or the new one, whole. Raises OSError (no space, say), leaving what was there."""
-        path = self._path(name)
-        temporary = self._incoming / secrets.token_hex(16)
+        self._write(name, data, Path.replace)
+
+    def keep(self, name: str, data: bytes) -> bytes:
+        """`put`, unless there is a blob of this name: the first one stays. What is kept."""
         try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            self._publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            self._write(name, data, os.link)
+        except FileExistsError:
+            return self.get(name)
+        return data
 
     def get(self, name: str) -> bytes:
         """Raises FileNotFoundError."""
@@ -105,14 +104,26 @@ class Folder:
             raise ValueError(f"not a blob's name: {name!r}")
         return self.root / name
 
-    def _publish(self, temporary: Path, path: Path) -> None:
+    def _write(self, name: str, data: bytes, publish: Callable[[Path, Path], object]) -> None:
+        path = self._path(name)
+        temporary = self._incoming / secrets.token_hex(16)
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            self._publish(temporary, path, publish)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _publish(self, temporary: Path, path: Path, publish: Callable[[Path, Path], object]) -> None:
         folders = path.parents[: -len(self.root.parents) - 1]
         while True:
             try:
                 for folder in reversed(folders):
                     with suppress(FileExistsError):
                         folder.mkdir(mode=0o700)
-                temporary.replace(path)
+                publish(temporary, path)
                 break
             except FileNotFoundError:
                 # A `delete` took a still empty folder away: make it again. Without the file there is nothing to do.

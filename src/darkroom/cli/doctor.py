@@ -163,12 +163,12 @@ def _chosen_device(settings: "Settings", found: dict[str, Any]) -> tuple[Finding
         remedy += "install the driver and a CUDA build of torch, or set it to auto"
         return Finding(name="device", found=found["name"], remedy=remedy), None
     gpu = gpus[number]
-    idle = f"; {len(gpus) - 1} more idle: a service has one worker" if len(gpus) > 1 else ""
-    return Finding(name="device", found=f"cuda:{number}, {gpu['name']}, {computes}{idle}"), Device(
+    workers = f"; a worker on each of {len(gpus)} GPUs" if kind == "auto" and len(gpus) > 1 else ""
+    return Finding(name="device", found=f"cuda:{number}, {gpu['name']}, {computes}{workers}"), Device(
         name=f"cuda:{number} ({gpu['name']})",
         kind="cuda",
         memory_bytes=share(gpu["memory_bytes"], settings.device_memory_gb),
-        host_memory_bytes=host_bytes,
+        host_memory_bytes=None if host_bytes is None else host_bytes // (len(gpus) if kind == "auto" else 1),
         multiplies_fp8=gpu["multiplies_fp8"],
     )
 

@@ -52,8 +52,15 @@ def set_threads(limit: Path = CGROUP_CPUS) -> None:
     torch.set_num_threads(min(torch.get_num_threads(), cores))
 
 
+def count_gpus() -> int:
+    return torch.cuda.device_count()
+
+
 def measure_device(place: torch.device, limit_gb: float | None) -> Device:
-    """What the memory plan is made for. Raises `BadSetting` where the machine does not tell its memory."""
+    """What the memory plan is made for; the host's memory is shared by the workers of all GPUs.
+
+    Raises `BadSetting` where the machine does not tell its memory.
+    """
     host_bytes = host_memory_bytes()
     if place.type == "cpu":
         if host_bytes is None and limit_gb is None:
@@ -65,7 +72,7 @@ def measure_device(place: torch.device, limit_gb: float | None) -> Device:
         name=f"cuda:{place.index or 0} ({gpu['name']})",
         kind="cuda",
         memory_bytes=share(gpu["memory_bytes"], limit_gb),
-        host_memory_bytes=host_bytes,
+        host_memory_bytes=None if host_bytes is None else host_bytes // count_gpus(),
         multiplies_fp8=gpu["multiplies_fp8"],
     )
 

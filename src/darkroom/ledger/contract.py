@@ -136,6 +136,10 @@ class Ledger(Protocol):
     def claim(self, worker: str) -> tuple[Job, Lease] | None:
         """Take the next queued job, fair between keys, for `lease_s` seconds; None if nothing waits."""
 
+    def upcoming(self) -> Job | None:
+        """The job that a `claim` would take now, left where it is: another worker may yet take it, or another go before
+        it."""
+
     def heartbeat(self, worker: str, leases: Collection[Lease]) -> Pulse:
         """Prolong the leases that are still this worker's."""
 

@@ -144,6 +144,11 @@ class SqliteLedger(Ledger):
             sql.all("advance_virtual_time", fair_tag=first["fair_tag"])
         return job, Lease(job_id=job.id, attempt=job.attempt, fence=job.fence)
 
+    def upcoming(self) -> Job | None:
+        with self._file.reading() as sql:
+            row = sql.one("next_queued")
+        return job_of(row) if row else None
+
     def heartbeat(self, worker: str, leases: Collection[Lease]) -> Pulse:
         listed = json.dumps([asdict(lease) for lease in leases])
         with self._file.transaction(durable=False) as sql:

@@ -1,26 +1,37 @@
-"""The worker's loop: claim a job, make it, settle it with the ledger; until drained."""
+"""The worker's loop: claim a job, make it, settle it with the ledger; until drained.
 
-import asyncio
-import threading
+The device is kept busy: while a job is made, the next one is prepared (`ahead`), and the last one's picture is written.
+So a worker holds two jobs at most, one being made and one being finished. A job that has cost a worker an attempt has
+the process to itself from its claim to its end: whatever is wrong with it takes nobody along, and a job that was taken
+along ends by its own doing the next time.
+"""
+
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import structlog
 from PIL import Image
 
 from darkroom.blobs.folder import Folder
-from darkroom.blobs.names import input_name, result_name
-from darkroom.edit import Edit, PictureRef
+from darkroom.blobs.names import result_name
+from darkroom.edit import Edit
 from darkroom.errors import EngineFailed, JobCancelled, JobError, LeaseLost, OutOfMemory
 from darkroom.fetch.guard import Fetcher
 from darkroom.job import Failure, Job, Lease, Progress, Result, Stage
 from darkroom.ledger.contract import Ledger
-from darkroom.picture import Limits, ReadPicture, read_picture, write_picture
+from darkroom.picture import Limits, write_picture
 from darkroom.settings import Settings
+from darkroom.worker.ahead import Ahead
+from darkroom.worker.heart import Heart
 from darkroom.worker.messages import Advanced, Message, Released
 from darkroom.worker.orders import Orders
+from darkroom.worker.preparation import Preparer, Preparing
 
 HEARTBEATS_A_LEASE = 6
 POLL_S = 1.0
@@ -38,14 +49,24 @@ class Made(Protocol):
     def timings_s(self) -> Mapping[str, float]: ...
 
 
-class Editor(Protocol):
-    """The engine, as far as the loop knows it. An error from `observe` ends the edit and leaves the engine usable."""
+class Editor(Preparing, Protocol):
+    """The engine, as far as the loop knows it: `prepare` may run beside `make`, `make` beside no other. An error from
+    `observe` ends the edit and leaves the engine usable."""
 
-    def edit(self, edit: Edit, pictures: Sequence[Image.Image], observe: Callable[[Progress], None]) -> Made: ...
+    def make(self, edit: Edit, prepared: Any, observe: Callable[[Progress], None]) -> Made: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unwritten:
+    """A job's picture before it is a file. timings_s: of all stages up to there, also of those done ahead."""
+
+    image: Image.Image
+    timings_s: Mapping[str, float]
+    warnings: tuple[str, ...]
 
 
 class Drained(Exception):
-    """The running job goes back to the queue: this worker has no time left for it."""
+    """The job goes back to the queue: this worker has no time left for it."""
 
 
 class Worker:
@@ -64,117 +85,100 @@ class Worker:
         self._name = name
         self._ledger = ledger
         self._blobs = blobs
-        self._fetcher = fetcher
         self._engine = engine
-        self._limits = Limits.of(settings)
         self._orders = orders
         self._tell = tell
-        self._heartbeat_s = settings.lease_s / HEARTBEATS_A_LEASE
         self._result_metadata = settings.result_metadata
+        self._preparer = Preparer(blobs=blobs, fetcher=fetcher, engine=engine, limits=Limits.of(settings))
+        self._ahead = Ahead(upcoming=ledger.upcoming, prepare=self._preparer.prepare)
+        self._heart = Heart(
+            worker=name, ledger=ledger, beat_s=settings.lease_s / HEARTBEATS_A_LEASE, on_cancel=orders.cancel
+        )
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
+        self._finishing: Future[None] | None = None
 
     def run(self) -> None:
-        """Work until drained. Raises `OutOfMemory` when a job has left the process in doubt: it should be replaced."""
-        while not self._orders.draining:
-            claimed = self._ledger.claim(self._name)
-            if claimed is None:
-                self._orders.wait(POLL_S)
-                continue
-            job, lease = claimed
-            with structlog.contextvars.bound_contextvars(request_id=job.id):
-                try:
-                    self._settle(job, lease)
-                finally:
-                    self._tell(Released(job_id=job.id))
+        """Work until drained; to be called once. Raises `OutOfMemory` when a job has left the process in doubt: it is
+        to be replaced."""
+        with self._heart.beating(), self._finisher:
+            while not self._orders.draining:
+                claimed = self._ledger.claim(self._name)
+                if claimed is None:
+                    self._orders.wait(POLL_S)
+                    continue
+                job, lease = claimed
+                with structlog.contextvars.bound_contextvars(request_id=job.id):
+                    self._work(job, lease)
+            self._wait_finished()
 
-    def _settle(self, job: Job, lease: Lease) -> None:
-        """Make the job and tell the ledger how it ended. Whatever a job raises ends the job, not the worker."""
+    def _work(self, job: Job, lease: Lease) -> None:
+        """Make the job and have it finished. Whatever it raises ends the job, not the worker."""
         log.info("claimed", slug=job.slug, attempt=lease.attempt, fence=lease.fence)
+        self._heart.hold(lease)
+        alone = lease.attempt > 1
+        if alone:
+            self._wait_finished()
         try:
-            with self._heart(lease) as lost:
-                result = self._make(job, lease, lost)
-            self._complete(lease, result)
-        except LeaseLost as error:
-            log.warning("lease lost", detail=error.message)
+            unwritten = self._make(job, lease, alone=alone)
         except Exception as error:
-            with suppress(LeaseLost):
-                self._put_down(lease, error)
+            self._put_down(lease, error)
             if isinstance(error, OutOfMemory):
                 raise
+            return
+        self._wait_finished()
+        self._finishing = self._finisher.submit(copy_context().run, self._finish, job, lease, unwritten)
+        if alone:
+            self._wait_finished()
 
-    def _put_down(self, lease: Lease, error: Exception) -> None:
-        match error:
-            case Drained():
-                log.info("given back")
-                self._ledger.give_back(lease)
-            case OutOfMemory():
-                log.error("out of memory", error=error.message)
-                self._ledger.retry(lease, Failure.of(error))
-            case JobError():
-                log.warning("failed", code=error.code, error=error.message)
-                self._ledger.fail(lease, Failure.of(error))
-            case _:
-                log.error("engine failed", exc_info=error)
-                message = f"The engine failed on this request; the service's log has the cause under {lease.job_id}"
-                self._ledger.retry(lease, Failure.of(EngineFailed(message)))
+    def _wait_finished(self) -> None:
+        """Until the job before has been settled. Raises what kept it from being settled at all."""
+        if self._finishing:
+            self._finishing.result()
 
-    def _make(self, job: Job, lease: Lease, lost: threading.Event) -> Result:
-        edit = job.edit
-        timings_s: dict[str, float] = {}
-
+    def _make(self, job: Job, lease: Lease, *, alone: bool) -> Unwritten:
         def observe(progress: Progress) -> None:
-            self._tell(Advanced(job_id=job.id, stage=progress.stage, step=progress.step, steps=progress.steps))
-            if lost.is_set():
-                raise LeaseLost(f"{job.id} is another worker's now")
-            if self._ledger.progress(lease, progress) or self._orders.cancelled(job.id):
-                raise JobCancelled("Cancelled on request")
-            if self._orders.overdue:
-                raise Drained
+            self._observe(lease, progress)
+            if not (alone or self._orders.draining):
+                self._ahead.look()
 
-        @contextmanager
-        def stage(stage: Stage, step: int) -> Iterator[None]:
-            observe(Progress(stage=stage, step=step, steps=edit.num_inference_steps))
-            started = time.perf_counter()
-            yield
-            timings_s[stage] = time.perf_counter() - started
-
-        with stage(Stage.FETCH, 0):
-            pictures = asyncio.run(self._pictures(job))
-        made = self._engine.edit(edit, [picture.image for picture in pictures], observe)
-        timings_s |= made.timings_s
-        with stage(Stage.WRITE, edit.num_inference_steps):
-            metadata = {"seed": str(edit.seed), "slug": job.slug, "request_id": job.id}
-            data = write_picture(made.image, edit.output, metadata=metadata if self._result_metadata else {})
-            blob = result_name(job.id, fence=lease.fence, extension=edit.output.format)
-            self._blobs.put(blob, data)
-        return Result(
-            blob=blob,
-            content_type=edit.output.format.content_type,
-            size_bytes=len(data),
-            width_px=made.image.width,
-            height_px=made.image.height,
-            timings_s=timings_s,
-            warnings=tuple(warning for picture in pictures for warning in picture.warnings),
+        enter = partial(self._enter, job, lease)
+        enter(Stage.FETCH)
+        if alone:
+            self._ahead.wait()
+        preparation = self._ahead.take(job) or self._preparer.prepare(job, on_fetched=partial(enter, Stage.PREPARE))
+        made = self._engine.make(job.edit, preparation.prepared, observe)
+        return Unwritten(
+            image=made.image,
+            timings_s={**preparation.timings_s, **made.timings_s},
+            warnings=preparation.warnings,
         )
 
-    async def _pictures(self, job: Job) -> list[ReadPicture]:
-        async def one(ref: PictureRef) -> ReadPicture:
-            data = await self._bytes(job, ref)
-            return await asyncio.to_thread(read_picture, data, field=ref.field, limits=self._limits)
-
-        return list(await asyncio.gather(*(one(ref) for ref in job.edit.pictures)))
-
-    async def _bytes(self, job: Job, ref: PictureRef) -> bytes:
-        """The picture's file. One from an address is kept, so that another attempt works on the same bytes."""
-        if ref.url is None:
-            assert ref.blob is not None  # noqa: S101  PictureRef has either
-            return self._blobs.get(ref.blob)
-        name = input_name(job.id, ref.field)
+    def _finish(self, job: Job, lease: Lease, unwritten: Unwritten) -> None:
         try:
-            return self._blobs.get(name)
-        except FileNotFoundError:
-            data = await self._fetcher.fetch(ref.url, field=ref.field)
-            await asyncio.to_thread(self._blobs.put, name, data)
-            return data
+            result = self._write(job, lease, unwritten)
+            self._complete(lease, result)
+        except Exception as error:  # noqa: BLE001  it ends the job, not the worker
+            self._put_down(lease, error)
+        else:
+            self._let_go(lease)
+
+    def _write(self, job: Job, lease: Lease, unwritten: Unwritten) -> Result:
+        self._enter(job, lease, Stage.WRITE)
+        started = time.perf_counter()
+        image, output = unwritten.image, job.edit.output
+        metadata = {"seed": str(job.edit.seed), "slug": job.slug, "request_id": job.id}
+        data = write_picture(image, output, metadata=metadata if self._result_metadata else {})
+        blob = result_name(job.id, fence=lease.fence, extension=output.format)
+        self._blobs.put(blob, data)
+        return Result(
+            blob=blob,
+            content_type=output.format.content_type,
+            size_bytes=len(data),
+            width_px=image.width,
+            height_px=image.height,
+            timings_s={**unwritten.timings_s, Stage.WRITE: time.perf_counter() - started},
+            warnings=unwritten.warnings,
+        )
 
     def _complete(self, lease: Lease, result: Result) -> None:
         try:
@@ -184,24 +188,42 @@ class Worker:
             raise
         log.info("completed", seconds=round(result.inference_time_s, 3), bytes=result.size_bytes)
 
-    @contextmanager
-    def _heart(self, lease: Lease) -> Iterator[threading.Event]:
-        """Keep the lease while the body runs; the event is set when it is lost all the same."""
-        lost, done = threading.Event(), threading.Event()
+    def _put_down(self, lease: Lease, error: Exception) -> None:
+        """Tell the ledger that the job has not been done, and why; let go of it."""
+        with suppress(LeaseLost):
+            match error:
+                case LeaseLost():
+                    log.warning("lease lost", detail=error.message)
+                case Drained():
+                    log.info("given back")
+                    self._ledger.give_back(lease)
+                case OutOfMemory():
+                    log.error("out of memory", error=error.message)
+                    self._ledger.retry(lease, Failure.of(error))
+                case JobError():
+                    log.warning("failed", code=error.code, error=error.message)
+                    self._ledger.fail(lease, Failure.of(error))
+                case _:
+                    log.error("engine failed", exc_info=error)
+                    message = f"The engine failed on this request; the service's log has the cause under {lease.job_id}"
+                    self._ledger.retry(lease, Failure.of(EngineFailed(message)))
+        self._let_go(lease)
 
-        def beat() -> None:
-            while not done.wait(self._heartbeat_s):
-                pulse = self._ledger.heartbeat(self._name, [lease])
-                for job_id in pulse.cancelled:
-                    self._orders.cancel(job_id)
-                if pulse.lost:
-                    lost.set()
-                    return
+    def _let_go(self, lease: Lease) -> None:
+        self._heart.let_go(lease)
+        self._tell(Released(job_id=lease.job_id))
 
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield lost
-        finally:
-            done.set()
-            thread.join()
+    def _enter(self, job: Job, lease: Lease, stage: Stage) -> None:
+        steps = job.edit.num_inference_steps
+        self._observe(lease, Progress(stage=stage, step=steps if stage == Stage.WRITE else 0, steps=steps))
+
+    def _observe(self, lease: Lease, progress: Progress) -> None:
+        """Say where the job is. Raises `LeaseLost`, `JobCancelled`, `Drained` where it is to go no further."""
+        job_id = lease.job_id
+        self._tell(Advanced(job_id=job_id, stage=progress.stage, step=progress.step, steps=progress.steps))
+        if not self._heart.holds(lease):
+            raise LeaseLost(f"{job_id} is another worker's now")
+        if self._ledger.progress(lease, progress) or self._orders.cancelled(job_id):
+            raise JobCancelled("Cancelled on request")
+        if self._orders.overdue:
+            raise Drained

@@ -32,18 +32,19 @@ class Cancel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drain:
-    """Take no more jobs; give the running one back unless it ends within `grace_s` seconds; then exit."""
+    """Take no more jobs; give back those that do not end within `grace_s` seconds; then exit."""
 
     grace_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """The engine is loaded and warm."""
+    """The engine is loaded and warm. gpus: how many there are on this machine."""
 
     checkpoint: str
     device: str
     dtype: str
+    gpus: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

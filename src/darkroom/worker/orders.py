@@ -49,7 +49,7 @@ class Orders:
 
     @property
     def overdue(self) -> bool:
-        """Whether the running job is to be given back, too."""
+        """Whether the running jobs are to be given back, too."""
         return self._drain_at is not None and time.monotonic() >= self._drain_at
 
     def _drain(self, grace_s: float) -> None:

@@ -15,6 +15,7 @@ from io import FileIO
 import structlog
 
 from darkroom.checkpoint.locate import locate
+from darkroom.engine.device import count_gpus, set_threads
 from darkroom.engine.engine import Engine
 from darkroom.errors import BadSetting, OutOfMemory, SetupError
 from darkroom.fetch.guard import Fetcher
@@ -64,7 +65,7 @@ def main() -> int:
         tell=tell,
         settings=settings,
     )
-    tell(Ready(checkpoint=str(settings.checkpoint), device=engine.device, dtype=engine.dtype))
+    tell(Ready(checkpoint=str(settings.checkpoint), device=engine.device, dtype=engine.dtype, gpus=count_gpus()))
     try:
         worker.run()
     except OutOfMemory:
@@ -84,7 +85,18 @@ def _load(settings: Settings) -> Engine:
             "DARKROOM_CHECKPOINT is not set: name a folder (`darkroom checkpoints make --size tiny DIR` makes a small "
             "one) or a Hugging Face id such as Qwen/Qwen-Image-Edit-2509"
         )
-    return Engine.load(locate(settings.checkpoint), device=settings.device, dtype=settings.dtype)
+    set_threads()
+    engine = Engine.load(
+        locate(settings.checkpoint),
+        device=settings.device,
+        dtype=settings.dtype,
+        tier=settings.quality_tier,
+        compile=settings.compile,
+        memo_bytes=settings.encode_cache_mb * 2**20,
+        memory_gb=settings.device_memory_gb,
+    )
+    engine.warm()
+    return engine
 
 
 def _take_stdio() -> tuple[FileIO, FileIO]:

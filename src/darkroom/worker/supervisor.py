@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import structlog
 
@@ -32,6 +34,8 @@ BACKOFF_S = (0.1, 1, 2, 4, 8, 15, 30)
 """Waits before a worker is started again after it has failed that often in a row."""
 EXIT_S = 10
 """How long a worker may take to exit once it has closed its pipe, or its grace is over."""
+SETUP = "setup"
+"""What a worker that is not ready is at; no job has this id."""
 
 log = structlog.get_logger()
 
@@ -53,17 +57,37 @@ class Health:
     engine: Ready | None = None
 
 
-class Supervisor:
-    """`on_change` is called, on the event loop, with the id of every job that the worker has moved."""
+class Deadline(NamedTuple):
+    """When the worker must have been heard of again about something, on the event loop's clock."""
 
-    def __init__(self, *, settings: Settings, ledger: Ledger, on_change: Callable[[str], None]) -> None:
+    at: float
+    within_s: float
+    doing: str
+
+
+NEVER = Deadline(at=math.inf, within_s=math.inf, doing="nothing")
+
+
+class Supervisor:
+    """`on_change` is called, on the event loop, with the id of every job that the worker has moved; `on_ready` whenever
+    a worker can take jobs."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        ledger: Ledger,
+        on_change: Callable[[str], None],
+        on_ready: Callable[[Ready], None] = lambda _: None,
+    ) -> None:
         self.health = Health(state=Readiness.STARTING)
         self._settings = settings
         self._ledger = ledger
         self._on_change = on_change
+        self._on_ready = on_ready
         self._process: asyncio.subprocess.Process | None = None
         self._name = ""
-        self._running: str | None = None
+        self._deadlines: dict[str, Deadline] = {}
         self._stop = asyncio.Event()
         self._failures = 0
 
@@ -92,11 +116,11 @@ class Supervisor:
         self._send(Cancel(job_id=job_id))
 
     def holds(self, job_id: str) -> bool:
-        """Whether the worker is at this job now."""
-        return self._running == job_id
+        """Whether the worker is at this job now. It makes one, and may be finishing another meanwhile."""
+        return job_id in self._deadlines
 
     def drain(self) -> None:
-        """Have the worker end its job within `drain_s`, or give it back, and exit. Not to be undone."""
+        """Have the worker end its jobs within `drain_s`, or give them back, and exit. Not to be undone."""
         if not self._stop.is_set():
             self._stop.set()
             loading = self.health.state != Readiness.READY
@@ -116,7 +140,7 @@ class Supervisor:
             self._process.stdin.write(to_line(message))
 
     async def _live(self) -> str:
-        """One worker's life, from its start to the reason of its end; its job is in the queue again afterwards."""
+        """One worker's life, from its start to the reason of its end; its jobs are in the queue again afterwards."""
         self._name = f"{os.uname().nodename}-{os.urandom(4).hex()}"
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -139,45 +163,52 @@ class Supervisor:
         finally:
             self.kill()
             await process.wait()
-            self._process = self._running = None
+            self._process = None
+            self._deadlines.clear()
             await self._bury(reason)
         return reason
 
     async def _attend(self, lines: asyncio.StreamReader) -> str | None:
         """Take in the worker's messages until it closes its pipe; the reason if it is to be killed instead."""
-        deadline_s: float | None = self._settings.setup_deadline_s
-        doing = "setup"
+        self._expect(SETUP, self._settings.setup_deadline_s, SETUP)
         while True:
+            first = min(self._deadlines.values(), default=NEVER)
             try:
-                async with asyncio.timeout(deadline_s):
+                async with asyncio.timeout_at(first.at):
                     line = await lines.readline()
             except TimeoutError:
-                return f"hung: nothing heard for {deadline_s:g} s in {doing}"
+                return f"hung: nothing heard for {first.within_s:g} s in {first.doing}"
             if not line:
                 return None
             match from_line(line):
                 case Ready() as ready:
                     self._ready(ready)
-                    deadline_s = None
+                    del self._deadlines[SETUP]
                 case SetupFailed(reason=reason):
                     self.health = Health(state=Readiness.SETUP_FAILED, reason=reason)
                 case Advanced(job_id=job_id) as at:
-                    self._running, deadline_s = job_id, self._settings.step_deadline_s
                     doing = f"{at.stage} (step {at.step} of {at.steps})"
+                    self._expect(job_id, self._settings.step_deadline_s, doing)
                     self._on_change(job_id)
                 case Released(job_id=job_id):
-                    self._running, deadline_s, self._failures = None, None, 0
+                    self._deadlines.pop(job_id, None)
+                    self._failures = 0
                     self._on_change(job_id)
                 case other:
                     raise ValueError(f"not from a worker: {other}")
+
+    def _expect(self, subject: str, within_s: float, doing: str) -> None:
+        at = asyncio.get_running_loop().time() + within_s
+        self._deadlines[subject] = Deadline(at=at, within_s=within_s, doing=doing)
 
     def _ready(self, ready: Ready) -> None:
         log.info("worker ready", worker=self._name, device=ready.device, dtype=ready.dtype)
         if not self._stop.is_set():
             self.health = Health(state=Readiness.READY, engine=ready)
+            self._on_ready(ready)
 
     async def _bury(self, reason: str) -> None:
-        """Put the dead worker's job back into the queue, or end it after its last attempt."""
+        """Put the dead worker's jobs back into the queue, or end those that had their last attempt."""
         failure = Failure.of(WorkerLost(f"The worker was lost while it ran this request ({reason})"))
         for job in await asyncio.to_thread(self._ledger.release, self._name, failure):
             self._on_change(job.id)

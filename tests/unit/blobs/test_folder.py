@@ -51,6 +51,23 @@ def test_put_then_get(folder: Folder, name: str) -> None:
     assert everything(folder) == {name, *(str(parent) for parent in Path(name).parents)} - {"."}
 
 
+def test_keep_leaves_the_first(folder: Folder) -> None:
+    """What is kept under a name stays, and whoever comes later is given it; nothing else is left behind."""
+    assert folder.keep("a/b", b"first") == b"first"
+    assert folder.keep("a/b", b"second") == b"first"
+    assert folder.get("a/b") == b"first"
+    assert list((folder.root / ".incoming").iterdir()) == []
+
+
+def test_of_many_that_keep_at_once_one_is_the_first(folder: Folder) -> None:
+    """All of them are given the same bytes, whole, also where the folder is being made and taken away."""
+    for number in range(20):
+        name = f"jobs/7f/{number}/image"
+        with ThreadPoolExecutor(4) as pool:
+            kept = set(pool.map(lambda byte, name=name: folder.keep(name, bytes([byte]) * 1000), range(4)))
+        assert kept == {folder.get(name)}
+
+
 def test_put_replaces(folder: Folder) -> None:
     """A second put under a name takes the first one's place."""
     folder.put("a/b", b"first")

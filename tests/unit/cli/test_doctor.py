@@ -7,6 +7,7 @@ from darkroom.checkpoint import locate
 from darkroom.cli import doctor as module
 from darkroom.cli.doctor import Finding, examine
 from darkroom.memory import host
+from darkroom.memory.host import host_memory_bytes
 from darkroom.memory.needs import Part
 
 DEVICE = {"device": "cpu", "name": "cpu, 2 threads", "memory_bytes": 8 * 2**30, "dtype": "float32", "torch": "2"}
@@ -75,12 +76,15 @@ def test_where_torch_fails_nothing_is_planned(monkeypatch, tiny_checkpoint):
 
 @pytest.mark.parametrize(("device", "number"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
 def test_the_plan_is_for_the_gpu_that_is_chosen(monkeypatch, on_gpus, not_downloaded, device, number):
-    """It is planned with that GPU's memory, and GPUs without work are mentioned."""
+    """It is planned with that GPU's memory; auto has a worker on each, which share the host's memory."""
     monkeypatch.setenv("DARKROOM_DEVICE", device)
     examination = examine(PUBLISHED)
     assert examination.plan.device.name == f"cuda:{number} (NVIDIA H200)"
     assert examination.plan.device.memory_bytes == H200["memory_bytes"]
-    assert "1 more idle" in next(finding.found for finding in examination.findings if finding.name == "device")
+    found = next(finding.found for finding in examination.findings if finding.name == "device")
+    assert ("a worker on each of 2 GPUs" in found) == (device == "auto")
+    workers = 2 if device == "auto" else 1
+    assert examination.plan.device.host_memory_bytes == host_memory_bytes() // workers
     assert [finding.name for finding in examination.findings if finding.remedy] == ["checkpoint"]
 
 

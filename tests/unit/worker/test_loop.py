@@ -1,108 +1,18 @@
-"""The worker's loop, on a real ledger and folder, with an engine that inverts the first picture."""
+"""The worker's loop: one job after another."""
 
-import itertools
 import threading
 from io import BytesIO
-from types import SimpleNamespace
 
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
-from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import input_name
-from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.edit import PictureRef
 from darkroom.errors import EngineFailed, OutOfMemory
-from darkroom.fetch.guard import Fetcher
-from darkroom.job import Progress, Stage, State
-from darkroom.ledger.contract import Submission
+from darkroom.job import State
 from darkroom.ledger.sqlite import SqliteLedger
-from darkroom.settings import Settings
-from darkroom.worker.loop import Worker
-from darkroom.worker.messages import Advanced, Drain, Released, to_line
-from darkroom.worker.orders import Orders
-
-STEPS = 3
-
-
-class Inverter:
-    """`at_step` is called after each step, for a test to meddle there."""
-
-    def __init__(self):
-        self.at_step = lambda step: None
-        self.made = 0
-
-    def edit(self, edit, pictures, observe):
-        for stage in (Stage.PREPARE, Stage.ENCODE, Stage.DENOISE):
-            observe(Progress(stage=stage, step=0, steps=STEPS))
-        for step in range(1, STEPS + 1):
-            self.at_step(step)
-            observe(Progress(stage=Stage.DENOISE, step=step, steps=STEPS))
-        self.made += 1
-        return SimpleNamespace(image=ImageOps.invert(pictures[0]), timings_s={"denoise": 0.5})
-
-
-class Bench:
-    """A worker with everything it needs, and the means to give it jobs and orders."""
-
-    def __init__(self, folder):
-        self.settings = Settings(data=folder, max_picture_bytes=10**6, max_picture_px=10**6, lease_s=0.3)
-        self.ledger = SqliteLedger(folder / "ledger.db", lease_s=30, retention_s=60)
-        self.blobs = Folder(folder / "blobs")
-        self.engine = Inverter()
-        self.orders = Orders()
-        self.told = []
-        self.key = self.ledger.create_key(name="k", digest="d", granted_micro=1000)
-        self.ids = (f"job{number}" for number in itertools.count())
-
-    def submit(self, picture=None, **changes):
-        job_id = next(self.ids)
-        ref = PictureRef(field="image", blob=input_name(job_id, "image"))
-        if "pictures" not in changes:
-            self.blobs.put(ref.blob, picture or png())
-        edit = Edit(
-            prompt="p",
-            negative_prompt=None,
-            pictures=changes.pop("pictures", (ref,)),
-            aspect_ratio=None,
-            seed=1,
-            num_inference_steps=STEPS,
-            true_cfg_scale=1.0,
-            output=Output(format=ImageFormat.PNG, quality=90),
-        )
-        self.ledger.accept(Submission(id=job_id, key_id=self.key.id, slug="s", edit=edit, price_micro=10))
-        return job_id
-
-    def tell(self, message):
-        self.told.append(message)
-        if isinstance(message, Released) and not self.ledger.counts()[State.QUEUED]:
-            self.orders.listen([to_line(Drain(grace_s=60))])
-
-    def run(self):
-        """Until the queue is empty."""
-        worker = Worker(
-            name="w",
-            ledger=self.ledger,
-            blobs=self.blobs,
-            fetcher=Fetcher(allow=(), max_bytes=10**6),
-            engine=self.engine,
-            orders=self.orders,
-            tell=self.tell,
-            settings=self.settings,
-        )
-        worker.run()
-
-
-def png(size=(8, 6)) -> bytes:
-    file = BytesIO()
-    Image.linear_gradient("L").resize(size).convert("RGB").save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.fixture
-def bench(tmp_path):
-    bench = Bench(tmp_path)
-    yield bench
-    bench.ledger.close()
+from darkroom.worker.messages import Advanced, Released
+from workbench import STEPS, inverted, png
 
 
 def test_a_job_is_made_kept_and_charged(bench):
@@ -111,11 +21,10 @@ def test_a_job_is_made_kept_and_charged(bench):
     bench.run()
     job = bench.ledger.job(job_id)
     assert job.state == State.COMPLETED
-    made = Image.open(BytesIO(bench.blobs.get(job.result.blob)))
-    assert made.tobytes() == ImageOps.invert(Image.open(BytesIO(png()))).tobytes()
+    assert bench.pixels(job_id) == inverted(png())
     assert (job.result.width_px, job.result.height_px) == (8, 6)
     assert job.result.size_bytes == len(bench.blobs.get(job.result.blob))
-    assert set(job.result.timings_s) == {"fetch", "denoise", "write"}
+    assert set(job.result.timings_s) == {"fetch", "prepare", "denoise", "write"}
     stages = [message.stage for message in bench.told if isinstance(message, Advanced)]
     assert list(dict.fromkeys(stages)) == ["fetch", "prepare", "encode", "denoise", "write"]
     assert bench.told[-1] == Released(job_id=job_id)
@@ -226,34 +135,18 @@ def test_out_of_memory_ends_the_worker(bench):
 def test_a_drain_gives_the_running_job_back(bench):
     """When the grace is over the job goes back to the queue at the next step, and the attempt doesn't count."""
     job_id = bench.submit()
-    bench.engine.at_step = lambda step: bench.orders.listen([to_line(Drain(grace_s=0))])
+    bench.engine.at_step = lambda step: bench.drain(grace_s=0)
     bench.run()
     job = bench.ledger.job(job_id)
     assert (job.state, job.attempt) == (State.QUEUED, 0)
-    assert bench.engine.made == 0
+    assert bench.engine.made == []
 
 
 def test_a_drain_with_grace_lets_the_running_job_end(bench):
     """Within the grace the running job is finished, and the next one left alone."""
     jobs = bench.submit(), bench.submit()
-    told, over = threading.Event(), threading.Event()
-
-    def pipe():
-        yield to_line(Drain(grace_s=60))
-        told.set()
-        over.wait()
-
-    listener = threading.Thread(target=bench.orders.listen, args=(pipe(),))
-
-    def meddle(step):
-        if step == 1:
-            listener.start()
-            told.wait()
-
-    bench.engine.at_step = meddle
+    bench.engine.at_step = lambda step: bench.drain(grace_s=60)
     bench.run()
-    over.set()
-    listener.join()
     assert {bench.ledger.job(job).state for job in jobs} == {State.COMPLETED, State.QUEUED}
 
 

@@ -31,7 +31,7 @@ UNION ALL
 SELECT state, COUNT(*) FROM jobs WHERE expires_at IS NOT NULL GROUP BY state;
 
 -- name: next_queued
-SELECT id, fair_tag FROM jobs WHERE state = 'QUEUED' ORDER BY fair_tag, seq LIMIT 1;
+SELECT * FROM jobs WHERE state = 'QUEUED' ORDER BY fair_tag, seq LIMIT 1;
 
 -- name: claim
 UPDATE jobs
