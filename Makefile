@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+KERNELS := $(VENV)/.kernels
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check fix bench nano docs clean
@@ -12,10 +13,10 @@ help: ## This list
 demo: $(INSTALLED) ## Start the service, edit the sample photo through its API, say where the result is
 	$(BIN)/python scripts/demo.py
 
-test: $(INSTALLED) ## Run the tests
+test: $(KERNELS) ## Run the tests
 	$(BIN)/pytest -m "not slow"
 
-test-slow: $(INSTALLED) ## Run the long tests too
+test-slow: $(KERNELS) ## Run the long tests too
 	$(BIN)/pytest
 
 check: $(INSTALLED) ## Lint, types, import contracts, lengths
@@ -29,8 +30,8 @@ fix: $(INSTALLED) ## Mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine
-	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python benchmarks/edit.py
+bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine: some ten minutes
+	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python -m benchmarks.run
 
 nano: $(INSTALLED) ## Train the small checkpoint into build/nano: hours on a CPU, resumed where it was stopped
 	$(BIN)/python -m training.run --out build/nano
@@ -47,4 +48,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Darkroom needs Python 3.11 or newer; name one: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# Triton, which interprets the GPU's kernels on a CPU: for the tests alone, it is large.
+$(KERNELS): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[kernels]'
 	@touch $@

@@ -10,10 +10,11 @@ from safetensors import SafetensorError, safe_open
 from darkroom.checkpoint.json_file import read_json
 from darkroom.errors import BadCheckpoint
 
-_BITS = MappingProxyType(
+BITS = MappingProxyType(
     {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
     | {"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4}
 )
+"""Of one value, by safetensors' word for its dtype."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,7 @@ class StoredTensor:
 
     @property
     def size_bytes(self) -> int:
-        return self.parameters * _BITS[self.dtype] // 8
+        return self.parameters * BITS[self.dtype] // 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +122,6 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
     except (SafetensorError, OSError) as error:
         raise BadCheckpoint(f"{path} is not a sound safetensors file: {error}") from error
     for name, tensor in tensors.items():
-        if tensor.dtype not in _BITS:
+        if tensor.dtype not in BITS:
             raise BadCheckpoint(f"{path}: {name} is stored as {tensor.dtype}, which Darkroom does not know")
     return tensors

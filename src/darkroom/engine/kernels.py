@@ -2,7 +2,8 @@
 they take the time, not the arithmetic.
 
 `PLAIN` is torch as it is, and what the others are held against. `compiled` is the same functions, fused by torch's
-compiler; `triton_kernels.TRITON` are written for CUDA. Queries and keys come with the pairs that positions turn as two halves (`halved`), which vectorises.
+compiler; `triton_kernels.TRITON` are written for CUDA. Queries and keys come with the pairs that positions turn as two
+halves (`halved`), which vectorises.
 """
 
 import os
@@ -10,12 +11,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812  its customary name
 from torch import Tensor
-from torch.utils._triton import has_triton
 
 from darkroom.errors import BadSetting
 
@@ -139,14 +140,19 @@ def choose(mode: Literal["auto", "on", "off"], device: torch.device, blocks_byte
     """On a GPU those written in Triton, on a CPU those torch's compiler makes. blocks_bytes: of the transformer's
     matrices. Raises `BadSetting` where `on` asks for a compiler that is not there."""
     on_gpu = device.type == "cuda"
-    possible = has_triton() if on_gpu else _cpp_compiler() is not None
+    possible = _can_triton(device) if on_gpu else _cpp_compiler() is not None
     if mode == "on" and not possible:
-        needed = "Triton" if on_gpu else "a C++ compiler (g++ or clang++)"
+        needed = "Triton and a GPU of the Ampere generation or later" if on_gpu else "a C++ compiler (g++ or clang++)"
         raise BadSetting(f"compile = on needs {needed}; install it, or set compile = auto")
     worth = on_gpu or blocks_bytes >= WORTH_COMPILING_BYTES
     if not possible or mode == "off" or (mode == "auto" and not worth):
         return PLAIN
     return _triton() if on_gpu else compiled()
+
+
+def _can_triton(gpu: torch.device) -> bool:
+    """Torch has a function for this question too, but one that takes seconds to import."""
+    return find_spec("triton") is not None and torch.cuda.get_device_capability(gpu) >= (8, 0)
 
 
 def _triton() -> Kernels:

@@ -5,6 +5,7 @@ torch's own doors to oneDNN's packed weights and to float8 products have no publ
 # ruff: noqa: SLF001
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class PackedLinear(nn.Module):
 
     def __init__(self, stored: nn.Linear) -> None:
         super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(stored.weight.data, _PACKED_FOR_TOKENS)
+        self.weight = pack(stored.weight.data)
         self.bias = stored.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,6 +52,42 @@ class Float8Linear(nn.Module):
             use_fast_accum=x.is_cuda,
         )
         return torch.unflatten(product, 0, x.shape[:-1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """A parameter's value as its module holds it, to be put into its place and taken from it."""
+
+    held: Tensor
+
+    @property
+    def size_bytes(self) -> int:
+        return self.held.numel() * self.held.element_size()
+
+    def values(self) -> Tensor:
+        """As it was stored."""
+        return self.held.to_dense() if self.held.is_mkldnn else self.held
+
+    def like(self, values: Tensor) -> "Form":
+        """Other values, held in the same way."""
+        return Form(held=pack(values) if self.held.is_mkldnn else values)
+
+    def put(self, module: nn.Module, parameter: str) -> None:
+        own = getattr(module, parameter)
+        if isinstance(own, nn.Parameter):
+            own.data = self.held
+        else:
+            setattr(module, parameter, self.held)
+
+
+def form_of(module: nn.Module, parameter: str) -> Form:
+    own = getattr(module, parameter)
+    return Form(held=own.data if isinstance(own, nn.Parameter) else own)
+
+
+def pack(weight: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_TOKENS)
+    return packed
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:

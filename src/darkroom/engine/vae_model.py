@@ -18,7 +18,7 @@ from darkroom.engine.vae_strips import Strip
 _EPS = 1e-24
 """Of a mean of squares: keeps a pixel whose channels are all zero from being divided by zero, and changes no other."""
 
-_BAND = 2**18
+_BAND = 2**20
 """Values normalised at a time on a CPU, so that they stay in its cache."""
 
 

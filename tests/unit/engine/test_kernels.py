@@ -96,3 +96,15 @@ def test_a_compiler_is_used_where_it_pays_and_missed_only_where_it_was_asked_for
     assert kernels.choose("auto", CPU, many) is PLAIN
     with pytest.raises(BadSetting, match="compile = on needs a C\\+\\+ compiler"):
         kernels.choose("on", CPU, many)
+
+
+def test_a_gpu_has_its_own_kernels_where_triton_can_make_them(monkeypatch):
+    """However small the model; and torch as it is where Triton can't, unless it was asked for."""
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(kernels, "_can_triton", lambda _gpu: True)
+    monkeypatch.setattr(kernels, "_triton", lambda: "Triton's")
+    assert [kernels.choose(mode, gpu, 0) for mode in ("auto", "on", "off")] == ["Triton's", "Triton's", PLAIN]
+    monkeypatch.setattr(kernels, "_can_triton", lambda _gpu: False)
+    assert kernels.choose("auto", gpu, 0) is PLAIN
+    with pytest.raises(BadSetting, match="compile = on needs Triton"):
+        kernels.choose("on", gpu, 0)

@@ -1,0 +1,1 @@
+"""What an edit costs, ours and the reference pipeline's: `make bench`."""
