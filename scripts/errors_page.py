@@ -31,6 +31,9 @@ charged. What takes the network or the model to know ends the request as FAILED:
 on v1 where only the workers were at fault). Its price has been given back. On v2 a FAILED body also has `status` and
 `metrics`.
 
+A LoRA's host is asked on the submit, so that most of what can be wrong with its file is refused there. The same codes
+end a request as FAILED where it shows only when the whole file has come.
+
 429 has the headers `Retry-After` (seconds), `x-rate-limit-limit`, `x-rate-limit-remaining` and
 `x-rate-limit-reset-at-utc`; the counters stand on every accepted submit of a key with a limit. 405 has `Allow`, 401
 `WWW-Authenticate`, 416 `Content-Range`.

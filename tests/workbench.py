@@ -17,7 +17,10 @@ from darkroom.fetch.guard import Fetcher
 from darkroom.job import Progress, Stage, State
 from darkroom.ledger.contract import Submission
 from darkroom.ledger.sqlite import SqliteLedger
+from darkroom.lora.adapters import Adapters
+from darkroom.lora.base import Base
 from darkroom.settings import Settings
+from darkroom.stores import open_loras
 from darkroom.worker.loop import Worker
 from darkroom.worker.messages import Drain, Released, to_line
 from darkroom.worker.orders import Orders
@@ -42,7 +45,7 @@ class Inverter:
         self.at_prepare(edit.prompt)
         return pictures[0]
 
-    def make(self, edit, picture, observe):
+    def make(self, edit, picture, observe, loras):
         self.making = edit.prompt
         for stage in (Stage.ENCODE, Stage.DENOISE):
             observe(Progress(stage=stage, step=0, steps=STEPS))
@@ -140,6 +143,7 @@ class Bench:
             ledger=self.ledger,
             blobs=self.blobs,
             fetcher=Fetcher(allow=(), max_bytes=10**6),
+            adapters=Adapters(open_loras(self.settings), Base(None)),
             engine=self.engine,
             orders=self.orders,
             tell=self.tell,

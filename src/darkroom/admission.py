@@ -1,17 +1,19 @@
 """Admission: from what a client asked for to a job in the ledger, with nothing left open.
 
 What can be known at once is refused here: nothing is kept, nothing charged. Seed, defaults and inputs are fixed here,
-so that a queued or retried job replays to the same picture. Inline pictures are kept as they came; addresses are left
-to the worker, so that no slow host holds up a submit.
+so that a queued or retried job replays to the same picture. Inline pictures are kept as they came; their addresses are
+left to the worker, so that no slow host holds up a submit. A LoRA's address is asked what it stands for, no more, and
+only its own submit waits.
 """
 
+import asyncio
 import hashlib
 import json
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import input_name, job_prefixes, upload_name
 from darkroom.catalogue.card import NO_ADAPTER, Card
 from darkroom.catalogue.parameter import Value, shorten
-from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.edit import Edit, ImageFormat, LoraRef, Output, PictureRef
 from darkroom.errors import (
     AdapterUnavailable,
     InvalidField,
@@ -32,6 +34,7 @@ from darkroom.fetch.guard import check_address
 from darkroom.inline import read_inline
 from darkroom.ledger.contract import Accepted, Idempotency, Key, Ledger, Submission
 from darkroom.links import UPLOADS, Links
+from darkroom.lora.library import AskedLora, Library
 from darkroom.picture import Limits
 from darkroom.room import keep
 from darkroom.settings import Settings
@@ -40,7 +43,11 @@ MATCH_INPUT: Final = "match_input_image"
 RANDOM: Final = -1
 """The seed that asks for one to be drawn."""
 
-ADAPTERS: Final = ("lora", "lora_2_url", "lora_3_url")
+LORAS: Final = {"lora": "lora_scale", "lora_2_url": "lora_2_scale", "lora_3_url": "lora_3_scale"}
+"""The parameters that name a LoRA, each with the one that has its strength."""
+FAST: Final = "go_fast"
+BY_NAME: Final = "lora"
+"""The one of them that names a preset; the others have addresses."""
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -69,10 +76,24 @@ class _Inputs:
     files: Mapping[str, bytes]
 
 
-class Admission:
-    """Blocks for decoding and for the disk: to be called in a thread, any number at once.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Checked:
+    """A request that may be accepted, once it is known which files its LoRAs are. params: as the card has checked
+    them."""
 
-    clock: seconds since the epoch, to tell links past their time.
+    asked: Asked
+    card: Card
+    params: Mapping[str, Value | None]
+    idempotency: Idempotency | None
+    inputs: _Inputs
+    loras: tuple[AskedLora, ...]
+
+
+class Admission:
+    """To be used from any event loop, any number of requests at once.
+
+    loras: None where the engine applies none; then whoever asks for one is refused. clock: seconds since the epoch, to
+    tell links past their time.
     """
 
     def __init__(
@@ -82,9 +103,11 @@ class Admission:
         ledger: Ledger,
         blobs: Folder,
         links: Links,
+        loras: Library | None,
         settings: Settings,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._loras = loras
         self._catalogue = catalogue
         self._ledger = ledger
         self._blobs = blobs
@@ -92,9 +115,21 @@ class Admission:
         self._clock = clock
         self._settings = settings
         self._limits = Limits.of(settings)
+        self._lightning = f"lightning_{settings.fast_steps}_steps"
 
-    def admit(self, asked: Asked) -> Accepted:
-        """Accept the job; when this returns, all it needs is on disk, and it will end. Raises `RequestError`."""
+    async def admit(self, asked: Asked) -> Accepted:
+        """Accept the job; when this returns, all it needs is on disk, and it will end.
+
+        Raises `RequestError`, and `LoraError` for a LoRA whose file is known not to do.
+        """
+        checked = await asyncio.to_thread(self._check, asked)
+        if isinstance(checked, Accepted):
+            return checked
+        loras = await self._loras.resolve(checked.loras) if self._loras and checked.loras else ()
+        return await asyncio.to_thread(self._accept, checked, loras)
+
+    def _check(self, asked: Asked) -> _Checked | Accepted:
+        """Blocks for the ledger and for decoding. Raises `RequestError`, `LoraError`."""
         card = self._card(asked)
         params = card.check(asked.params, text=asked.text)
         named = _idempotency(asked.idempotency_name, card, params)
@@ -102,24 +137,35 @@ class Admission:
         if named and (earlier := self._ledger.replay(asked.key.id, named)):
             return earlier
         inputs = self._inputs(card, params, asked.request_id)
-        _refuse_adapters(card, params)
+        loras = _loras(params)
+        for lora in loras:
+            if self._loras is None:
+                raise _without_adapters(lora, card)
+            self._loras.check(lora)
+        if _is_fast(card, params) and self._loras and self._loras.has(self._lightning):
+            loras += (AskedLora(field=FAST, named=self._lightning, is_preset=True),)
+        return _Checked(asked=asked, card=card, params=params, idempotency=named, inputs=inputs, loras=loras)
+
+    def _accept(self, checked: _Checked, loras: tuple[LoraRef, ...]) -> Accepted:
+        """Blocks for the disk. Raises `RequestError`."""
+        job_id, card, inputs = checked.asked.request_id, checked.card, checked.inputs
         submission = Submission(
-            id=asked.request_id,
-            key_id=asked.key.id,
+            id=job_id,
+            key_id=checked.asked.key.id,
             slug=card.slug,
-            edit=settle(card, params, inputs.refs),
+            edit=settle(card, checked.params, inputs.refs, loras, fast_steps=self._settings.fast_steps),
             price_micro=card.price_micro,
-            idempotency=named,
+            idempotency=checked.idempotency,
         )
         try:
             keep(inputs.files, blobs=self._blobs, settings=self._settings)
             accepted = self._ledger.accept(submission)
         except RequestError:
-            self._forget(asked.request_id)
+            self._forget(job_id)
             raise
         # After any other error nobody knows whether the job stands. Its files stay, then: the sweeper asks the ledger.
         if accepted.replayed:
-            self._forget(asked.request_id)
+            self._forget(job_id)
         return accepted
 
     def _card(self, asked: Asked) -> Card:
@@ -179,9 +225,20 @@ class Admission:
             self._blobs.delete(prefix)
 
 
-def settle(card: Card, params: Mapping[str, Any], pictures: tuple[PictureRef, ...]) -> Edit:
-    """The edit with every default decided. params: as the card has checked them."""
-    sampling = card.fast if card.fast is not None and params["go_fast"] else card.quality
+def settle(
+    card: Card,
+    params: Mapping[str, Any],
+    pictures: tuple[PictureRef, ...],
+    loras: tuple[LoraRef, ...] = (),
+    *,
+    fast_steps: int = 8,
+) -> Edit:
+    """The edit with every default decided. params: as the card has checked them. fast_steps: of the Lightning LoRA, if
+    it is among them: it takes so many, without guidance."""
+    sampling = card.fast if card.fast is not None and _is_fast(card, params) else card.quality
+    lightning = any(lora.field == FAST for lora in loras)
+    if lightning:
+        sampling = replace(sampling, num_inference_steps=fast_steps, guidance_scale=1.0)
     sampled = {name: default if params[name] is None else params[name] for name, default in asdict(sampling).items()}
     return Edit(
         prompt=params["prompt"],
@@ -192,7 +249,13 @@ def settle(card: Card, params: Mapping[str, Any], pictures: tuple[PictureRef, ..
         num_inference_steps=sampled["num_inference_steps"],
         true_cfg_scale=sampled["guidance_scale"],
         output=Output(format=ImageFormat(params["image_format"]), quality=params["quality"], base64=params["base64"]),
+        loras=loras,
+        lightning=lightning,
     )
+
+
+def _is_fast(card: Card, params: Mapping[str, Any]) -> bool:
+    return card.fast is not None and bool(params[FAST])
 
 
 def _aspect_ratio(value: str) -> tuple[int, int] | None:
@@ -210,16 +273,20 @@ def _seed(card: Card, seed: int | None) -> int:
     return secrets.randbelow(most + 1)
 
 
-def _refuse_adapters(card: Card, params: Mapping[str, Value | None]) -> None:
-    """Raises `AdapterUnavailable` for a request that any adapter would have to be loaded for."""
-    for field in ADAPTERS:
-        adapter = params.get(field)
-        if adapter not in (None, NO_ADAPTER):
-            raise AdapterUnavailable(
-                f"{field}: the adapter {shorten(str(adapter))} is not installed on this server; "
-                f"{card.slug if card.preset is None else 'qwen-image-edit-plus'} works without any",
-                field=field,
-            )
+def _loras(params: Mapping[str, Any]) -> tuple[AskedLora, ...]:
+    return tuple(
+        AskedLora(field=field, named=named, is_preset=field == BY_NAME, strength=params.get(scale))
+        for field, scale in LORAS.items()
+        if (named := params.get(field)) not in (None, NO_ADAPTER)
+    )
+
+
+def _without_adapters(lora: AskedLora, card: Card) -> AdapterUnavailable:
+    return AdapterUnavailable(
+        f"{lora.field}: the adapter {shorten(lora.named)} is not installed on this server; "
+        f"{card.slug if card.preset is None else 'qwen-image-edit-plus'} works without any",
+        field=lora.field,
+    )
 
 
 def _idempotency(name: str | None, card: Card, params: Mapping[str, Value | None]) -> Idempotency | None:

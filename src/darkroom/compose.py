@@ -4,7 +4,7 @@ from darkroom.admission import Admission
 from darkroom.catalogue import read_catalogue
 from darkroom.service import Service
 from darkroom.settings import Settings
-from darkroom.stores import open_blobs, open_ledger, open_links
+from darkroom.stores import open_blobs, open_ledger, open_links, open_loras
 from darkroom.sweep import Sweeper
 from darkroom.uploads import Uploads
 
@@ -19,13 +19,17 @@ def build_service(settings: Settings) -> Service:
     ledger = open_ledger(settings)
     blobs = open_blobs(settings)
     links = open_links(settings)
+    loras = open_loras(settings)
     return Service(
         settings=settings,
         catalogue=catalogue,
         ledger=ledger,
         blobs=blobs,
         links=links,
-        admission=Admission(catalogue=catalogue, ledger=ledger, blobs=blobs, links=links, settings=settings),
+        loras=loras,
+        admission=Admission(
+            catalogue=catalogue, ledger=ledger, blobs=blobs, links=links, loras=loras, settings=settings
+        ),
         uploads=Uploads(blobs=blobs, settings=settings),
         sweeper=Sweeper(ledger=ledger, blobs=blobs, interval_s=min(SWEEP_S, settings.lease_s / SWEEPS_A_LEASE)),
     )

@@ -33,6 +33,24 @@ class PictureRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoraRef:
+    """A LoRA, held to one file since admission: by the SHA-256 of its bytes (`digest`), or, where nobody has read them
+    all yet, by its host's word for this version (`validator`). url: where to fetch it, if it is not here; None for one
+    that never came from anywhere. field: the parameter it came in; name: for people."""
+
+    field: str
+    name: str
+    strength: float
+    digest: str | None = None
+    url: str | None = None
+    validator: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.digest is None and (self.url is None or self.validator is None):
+            raise ValueError(f"{self.field}: a LoRA has a digest, or a url with a validator")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
     """How the result is written. quality: 1–100, for JPEG and WebP. base64: also answer inline."""
 
@@ -47,6 +65,8 @@ class Edit:
 
     pictures: one to three, in the prompt's order. aspect_ratio: width and height, or None for the first picture's.
     true_cfg_scale: guidance is on above 1 and with a negative prompt, which a single space already is.
+    loras: all applied at once, in any order. lightning: whether steps are spaced as for the LoRAs of that name, which
+    make do with a few.
     """
 
     prompt: str
@@ -57,6 +77,8 @@ class Edit:
     num_inference_steps: int
     true_cfg_scale: float
     output: Output
+    loras: tuple[LoraRef, ...] = ()
+    lightning: bool = False
 
     @property
     def guided(self) -> bool:
@@ -81,6 +103,7 @@ class Edit:
                 **record,
                 "pictures": tuple(PictureRef(**picture) for picture in record["pictures"]),
                 "aspect_ratio": tuple(record["aspect_ratio"]) if record["aspect_ratio"] else None,
+                "loras": tuple(LoraRef(**lora) for lora in record.get("loras", ())),
                 "output": Output(**{**output, "format": ImageFormat(output["format"])}),
             }
         )

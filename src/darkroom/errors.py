@@ -34,6 +34,26 @@
     │   ├── PictureForbidden
     │   ├── PictureTooLarge
     │   ├── PictureInvalid
+    │   ├── LoraError               its file can't be used; refused at the door where that is known by then
+    │   │   ├── LoraNotSafetensors
+    │   │   ├── LoraHeaderInvalid
+    │   │   ├── LoraTruncated
+    │   │   ├── LoraOverlapping
+    │   │   ├── LoraNotLora
+    │   │   ├── LoraWrongModel
+    │   │   ├── LoraUnsupported
+    │   │   ├── LoraInconsistent
+    │   │   ├── LoraRankInvalid
+    │   │   ├── LoraShapeMismatch
+    │   │   ├── LoraNotFinite
+    │   │   ├── LoraUnreachable
+    │   │   ├── LoraNotFound
+    │   │   ├── LoraDenied
+    │   │   ├── LoraForbidden
+    │   │   ├── LoraRedirectForbidden
+    │   │   ├── LoraTooLarge
+    │   │   ├── LoraChanged
+    │   │   └── LoraNoRoom
     │   ├── JobCancelled
     │   ├── OutOfMemory
     │   ├── EngineFailed
@@ -44,7 +64,7 @@
 parameter at fault, where there is one.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class DarkroomError(Exception):
@@ -214,6 +234,125 @@ class PictureTooLarge(JobError):
 
 class PictureInvalid(JobError):
     code = "image_invalid"
+
+
+class LoraError(JobError):
+    """A LoRA's file can't be used: the request is refused with this where that is known at the door, else the job ends
+    FAILED with it."""
+
+    def at(self, field: str) -> Self:
+        """The same, of the request's parameter that names the file."""
+        return type(self)(f"{field}: {self.message}", field=field)
+
+
+class LoraNotSafetensors(LoraError):
+    """A web page, a pickle, an archive: its first bytes are not those of a safetensors file."""
+
+    code = "lora_not_safetensors"
+
+
+class LoraHeaderInvalid(LoraError):
+    """The header can't be read, or what it says of a tensor's size is not so."""
+
+    code = "lora_header_invalid"
+
+
+class LoraTruncated(LoraError):
+    """The file ends before what its header promises."""
+
+    code = "lora_truncated"
+
+
+class LoraOverlapping(LoraError):
+    """Two tensors share bytes."""
+
+    code = "lora_overlapping"
+
+
+class LoraNotLora(LoraError):
+    """No tensor in it is a LoRA's: a whole checkpoint, say."""
+
+    code = "lora_not_lora"
+
+
+class LoraWrongModel(LoraError):
+    """It changes modules that this model does not have."""
+
+    code = "lora_wrong_model"
+
+
+class LoraUnsupported(LoraError):
+    """DoRA, OFT, a text encoder's LoRA, integers: a form that Darkroom does not merge."""
+
+    code = "lora_unsupported"
+
+
+class LoraInconsistent(LoraError):
+    """A half without the other, or two for one place."""
+
+    code = "lora_inconsistent"
+
+
+class LoraRankInvalid(LoraError):
+    """The rank is 0, or more than any matrix of these sides could need."""
+
+    code = "lora_rank_invalid"
+
+
+class LoraShapeMismatch(LoraError):
+    code = "lora_shape_mismatch"
+
+
+class LoraNotFinite(LoraError):
+    """A value is infinite or not a number."""
+
+    code = "lora_not_finite"
+
+
+class LoraUnreachable(LoraError):
+    """Its host gives no answer, or none that is of use."""
+
+    code = "lora_unreachable"
+
+
+class LoraNotFound(LoraError):
+    """Its host has no such file."""
+
+    code = "lora_not_found"
+
+
+class LoraDenied(LoraError):
+    """Its host wants a token, or another one."""
+
+    code = "lora_access_denied"
+
+
+class LoraForbidden(LoraError):
+    """Its address leads to where this server does not go."""
+
+    code = "lora_address_forbidden"
+
+
+class LoraRedirectForbidden(LoraError):
+    """Its address redirects to where this server does not go."""
+
+    code = "lora_redirect_forbidden"
+
+
+class LoraTooLarge(LoraError):
+    code = "lora_too_large"
+
+
+class LoraChanged(LoraError):
+    """What its address stands for is not what it stood for when the request was accepted, and that is gone."""
+
+    code = "lora_changed"
+
+
+class LoraNoRoom(LoraError):
+    """The store has no room for it, even without all that may go."""
+
+    code = "lora_no_room"
 
 
 class JobCancelled(JobError):

@@ -23,10 +23,12 @@ class State(StrEnum):
 
 
 class Stage(StrEnum):
-    """The stages of a running job, in order. All but FETCH and WRITE are the engine's."""
+    """The stages of a running job, in order. All but FETCH, LORAS and WRITE are the engine's."""
 
     FETCH = "fetch"
+    LORAS = "loras"
     PREPARE = "prepare"
+    MERGE = "merge"
     ENCODE = "encode"
     DENOISE = "denoise"
     DECODE = "decode"

@@ -14,6 +14,7 @@ from darkroom.job import Job, State
 from darkroom.keys import digest
 from darkroom.ledger.contract import Accepted, Key, Ledger
 from darkroom.links import Links
+from darkroom.lora.library import Library
 from darkroom.settings import Settings
 from darkroom.sweep import Sweeper
 from darkroom.uploads import Upload, Uploads
@@ -37,6 +38,7 @@ class Service:
         ledger: Ledger,
         blobs: Folder,
         links: Links,
+        loras: Library,
         admission: Admission,
         uploads: Uploads,
         sweeper: Sweeper,
@@ -46,6 +48,7 @@ class Service:
         self.ledger = ledger
         self.blobs = blobs
         self.links = links
+        self.loras = loras
         self._admission = admission
         self._uploads = uploads
         self._sweeper = sweeper
@@ -93,7 +96,7 @@ class Service:
 
     async def submit(self, asked: Asked) -> Accepted:
         """Accept a job: once this returns it will end, whatever happens. Raises `RequestError`."""
-        accepted = await asyncio.to_thread(self._admission.admit, asked)
+        accepted = await self._admission.admit(asked)
         if not accepted.replayed:
             log.info("accepted", slug=asked.slug, request_id=accepted.job.id, key=asked.key.name)
             self._fleet.wake()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from re import fullmatch
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,8 @@ from darkroom.errors import BadSetting
 
 PREFIX = "DARKROOM_"
 FILE_VARIABLE = PREFIX + "CONFIG"
+SECRET = frozenset(("lora_tokens",))
+"""Settings whose values are nobody's to read."""
 
 
 class Settings(BaseSettings):
@@ -50,7 +53,7 @@ class Settings(BaseSettings):
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
-        description="Where the engine computes: auto, cpu, cuda or cuda:N; auto: on every GPU, a worker each, else the CPU.",
+        description="Where the engine computes: auto, cpu, cuda or cuda:N; auto: a worker on every GPU, else the CPU.",
     )
     device_memory_gb: float | None = Field(
         default=None,
@@ -97,7 +100,34 @@ class Settings(BaseSettings):
     )
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Comma list of host:port or CIDR that pictures may be fetched from although not public.",
+        description="Comma list of host:port or CIDR that pictures and LoRAs may be fetched from although not public.",
+    )
+    loras: Path | None = Field(
+        default=None, description="Folder that LoRA files are kept in; unset: loras, in the folder `data`."
+    )
+    loras_gb: float = Field(
+        default=50, gt=0, description="GB (10⁹ bytes) of LoRAs kept at most; the longest unused go first, pins never."
+    )
+    lora_max_bytes: int = Field(default=4 * 2**30, gt=0, description="Largest LoRA file taken.")
+    lora_presets: Path | None = Field(
+        default=None,
+        description="TOML file that pins, replaces or adds LoRAs that go by a name, over Darkroom's own table.",
+    )
+    fast_steps: Literal[4, 8] = Field(
+        default=8,
+        description="Steps that go_fast takes where the Lightning LoRA of so many is installed "
+        "(`darkroom loras fetch lightning_8_steps`).",
+    )
+    lora_tokens: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        repr=False,
+        description="Comma list of host=token: sent to that host alone, for LoRAs that it does not give to everyone. "
+        "Any key may then use what the token may read.",
+    )
+    hub_url: str = Field(
+        default="https://huggingface.co",
+        pattern=r"^https?://[^/?#]+$",
+        description="Address of Hugging Face, or of a mirror, that LoRAs are fetched from.",
     )
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Largest request body taken.")
     max_picture_bytes: int = Field(default=32 * 2**20, gt=0, description="Largest input picture taken, as a file.")
@@ -125,12 +155,12 @@ class Settings(BaseSettings):
         default="info", description="The least that is logged; `darkroom edit` takes warning unless this is set."
     )
 
-    @field_validator("data")
+    @field_validator("data", "loras", "lora_presets")
     @classmethod
-    def _home(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _home(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser()
 
-    @field_validator("fetch_allow", "trusted_proxies", mode="before")
+    @field_validator("fetch_allow", "trusted_proxies", "lora_tokens", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -141,6 +171,14 @@ class Settings(BaseSettings):
     @classmethod
     def _allow(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         AllowList.read(value)
+        return value
+
+    @field_validator("lora_tokens")
+    @classmethod
+    def _tokens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # Not the entry itself: it may be a token.
+        if not all(fullmatch(r"[A-Za-z0-9.-]+=[!-~]+", entry) for entry in value):
+            raise ValueError("an entry is not host=token")
         return value
 
     @field_validator("trusted_proxies")
@@ -187,13 +225,15 @@ def read_settings(**overrides: Any) -> Settings:
     except OSError as error:
         raise BadSetting(f"{file} can't be read: {error.strerror}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{PREFIX}{str(e['loc'][0]).upper()} = {e['input']!r}: {e['msg'][:1].lower()}{e['msg'][1:]}"
-            for e in error.errors()
-        )
+        problems = "; ".join(_problem(str(e["loc"][0]), e["input"], e["msg"]) for e in error.errors())
         raise BadSetting(f"bad setting: {problems} (`darkroom settings` lists them all)") from error
     # The class that knows the file stays in here: what has travelled to a worker compares equal to what was read.
     return Settings(**read.model_dump(exclude_unset=True))
+
+
+def _problem(name: str, value: object, message: str) -> str:
+    shown = "" if name in SECRET else f" = {value!r}"
+    return f"{PREFIX}{name.upper()}{shown}: {message[:1].lower()}{message[1:]}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,7 +256,7 @@ def rows(settings: Settings) -> list[Row]:
         listed.append(
             Row(
                 name=PREFIX + name.upper(),
-                value=_shown(getattr(settings, name)),
+                value="set" if name in SECRET and getattr(settings, name) else _shown(getattr(settings, name)),
                 default=_shown(default),
                 help=field.description or "",
             )

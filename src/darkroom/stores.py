@@ -2,10 +2,19 @@
 
 from darkroom.blobs.folder import Folder
 from darkroom.errors import BadSetting
+from darkroom.fetch.transport import Transport
 from darkroom.ledger.contract import Ledger
 from darkroom.ledger.sqlite import SqliteLedger
 from darkroom.links import Links, read_secret
+from darkroom.lora.base import Base
+from darkroom.lora.index import Index
+from darkroom.lora.library import Library
+from darkroom.lora.presets import read_presets
+from darkroom.lora.remote import Remote
+from darkroom.lora.store import Store
 from darkroom.settings import Settings
+
+GB = 10**9
 
 
 def open_ledger(settings: Settings) -> Ledger:
@@ -24,6 +33,28 @@ def open_links(settings: Settings) -> Links:
     """Raises `BadSetting`."""
     _make_data(settings)
     return Links(read_secret(settings.data / "secret"))
+
+
+def open_loras(settings: Settings) -> Library:
+    """Raises `BadSetting`."""
+    _make_data(settings)
+    root = settings.loras or settings.data / "loras"
+    tokens = dict(entry.split("=", 1) for entry in settings.lora_tokens)
+    try:
+        return Library(
+            store=Store(root, budget_bytes=int(settings.loras_gb * GB), reserve_bytes=settings.min_free_bytes),
+            index=Index(Folder(root / "index")),
+            remote=Remote(
+                transport=Transport(allow=settings.fetch_allow, tokens=tokens),
+                hub=settings.hub_url,
+                max_bytes=settings.lora_max_bytes,
+                check=Base(settings.checkpoint).check,
+            ),
+            presets=read_presets(settings.lora_presets),
+            fetch_allow=settings.fetch_allow,
+        )
+    except OSError as error:
+        raise BadSetting(f"DARKROOM_LORAS = {str(root)!r}: can't be made: {error.strerror}") from error
 
 
 def _make_data(settings: Settings) -> None:

@@ -239,6 +239,7 @@ PROVOCATIONS: dict[str, dict[int, Provocation]] = {
     "get_credits": of_the_account("/v1/get-user-credits"),
     "authenticate": of_the_account("/api/auth/authenticate"),
     "list_models": of_the_account("/inference-model-information/list"),
+    "list_loras": of_the_account("/v2/loras"),
     "get_live": {200: lambda w: w.queue.get("/health/live")},
     "get_ready": {
         200: lambda w: w.client.get("/health/ready"),

@@ -1,5 +1,7 @@
 """Every code of the table, provoked over HTTP."""
 
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,13 +13,22 @@ import pytest
 
 from darkroom.api.errors import INTERNAL_ERROR, status_of
 from darkroom.api.refusals import WHEN
-from darkroom.errors import DarkroomError, EngineFailed, OutOfMemory, WorkerLost
+from darkroom.errors import DarkroomError, EngineFailed, LoraChanged, LoraNotFinite, OutOfMemory, WorkerLost
 from darkroom.job import Failure, State
+from darkroom.lora.base import Base
 from darkroom.settings import Settings
+from hosts import FileHost, file_host
+from loras import MODULES
 from serving import Gallery, Node, serving
 
 SLUG = "qwen-image-edit-plus"
 V1, V2 = f"/v1/{SLUG}", f"/v2/{SLUG}"
+MAX_LORA_BYTES = 100_000
+QUERY = "transformer_blocks.0.attn.to_q"
+SIDE = MODULES.shapes[f"{QUERY}.weight"][0]
+A, B = f"{QUERY}.lora_A.weight", f"{QUERY}.lora_B.weight"
+LORA: Mapping[str, list[int]] = {A: [2, SIDE], B: [SIDE, 2]}
+"""Shapes of a LoRA that the tiny model takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +41,7 @@ class World:
     queue: httpx.Client
     full: Node
     pictures: Gallery
+    files: FileHost
     params: Mapping[str, Any]
     monkeypatch: pytest.MonkeyPatch
 
@@ -120,6 +132,33 @@ def without_adapter(world: World) -> httpx.Response:
     return world.queue.post(f"{V2}-relight", json=params)
 
 
+def with_lora(world: World, body: bytes = b"", *, address: str | None = None, **file: Any) -> httpx.Response:
+    """The answer to a submit that names this file, or this address."""
+    service = world.bare.service
+    world.monkeypatch.setattr(service._admission, "_loras", service.loras)
+    url = address or world.files.put("lora", body, **file)
+    params = {"prompt": "x", "image_1": world.params["image"], "lora_2_url": url}
+    return world.queue.post(f"{V2}-multi-lora", json=params)
+
+
+def in_a_full_store(world: World) -> httpx.Response:
+    world.monkeypatch.setattr(world.bare.service.loras.store, "_budget_bytes", 0)
+    return with_lora(world, safetensors(), etag=None)
+
+
+def safetensors(shapes: Mapping[str, list[int]] = LORA, **changed: Any) -> bytes:
+    """A file of zeros. changed: in what its header says of the last tensor."""
+    header: dict[str, dict[str, Any]] = {}
+    begin = 0
+    for key, shape in shapes.items():
+        end = begin + 4 * math.prod(shape)
+        header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+        begin = end
+    next(reversed(header.values())).update(changed)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(begin)
+
+
 PROVOKED: Mapping[str, Callable[[World], httpx.Response]] = {
     "malformed_body": lambda w: w.queue.post(V2, content=b'{"prompt": ', headers={"Content-Type": "application/json"}),
     "invalid_field": lambda w: w.queue.post(V2, json={**w.params, "seed": "many"}),
@@ -142,6 +181,25 @@ PROVOKED: Mapping[str, Callable[[World], httpx.Response]] = {
     "image_address_forbidden": lambda w: failed(w, "inside"),
     "image_too_large": lambda w: failed(w, "huge"),
     "image_invalid": lambda w: failed(w, "page"),
+    "lora_not_safetensors": lambda w: with_lora(w, b"<html>"),
+    "lora_header_invalid": lambda w: with_lora(w, safetensors(dtype="F7")),
+    "lora_truncated": lambda w: with_lora(w, safetensors()[:-1]),
+    "lora_overlapping": lambda w: with_lora(w, safetensors(data_offsets=[0, 8 * SIDE])),
+    "lora_not_lora": lambda w: with_lora(w, safetensors({f"{QUERY}.weight": [SIDE, SIDE]})),
+    "lora_wrong_model": lambda w: with_lora(w, safetensors({f"x.{key}": shape for key, shape in LORA.items()})),
+    "lora_unsupported": lambda w: with_lora(w, safetensors({**LORA, f"{QUERY}.dora_scale": [SIDE, 1]})),
+    "lora_inconsistent": lambda w: with_lora(w, safetensors({A: [2, SIDE]})),
+    "lora_rank_invalid": lambda w: with_lora(w, safetensors({A: [0, SIDE], B: [SIDE, 0]})),
+    "lora_shape_mismatch": lambda w: with_lora(w, safetensors({A: [2, 7], B: [7, 2]})),
+    "lora_not_finite": lambda w: put_down(w, LoraNotFinite("lora: a value is infinite")),
+    "lora_unreachable": lambda w: with_lora(w, status=418),
+    "lora_not_found": lambda w: with_lora(w, status=404),
+    "lora_access_denied": lambda w: with_lora(w, token="secret"),
+    "lora_address_forbidden": lambda w: with_lora(w, address="http://127.0.0.1:9/lora"),
+    "lora_redirect_forbidden": lambda w: with_lora(w, status=302, headers={"Location": "http://127.0.0.1:9/"}),
+    "lora_too_large": lambda w: with_lora(w, safetensors() + bytes(MAX_LORA_BYTES)),
+    "lora_changed": lambda w: put_down(w, LoraChanged("lora: another file now")),
+    "lora_no_room": in_a_full_store,
     "cancelled": cancelled,
     "out_of_memory": lambda w: put_down(w, OutOfMemory("The device is too small")),
     "engine_failed": lambda w: put_down(w, EngineFailed("The engine failed")),
@@ -161,9 +219,23 @@ COUNTERS = {"x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset-
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A service without an engine: its jobs are the tests' own to claim."""
-    with serving(Settings(data=tmp_path_factory.mktemp("bare"), checkpoint="/nowhere", v1_wait_s=0.05)) as running:
+def files() -> Iterator[FileHost]:
+    with file_host() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, files: FileHost, tiny_checkpoint: Path) -> Iterator[Node]:
+    """A service without an engine: its jobs are the tests' own to claim. It knows what the tiny model's LoRAs are."""
+    settings = Settings(
+        data=tmp_path_factory.mktemp("bare"),
+        checkpoint="/nowhere",
+        v1_wait_s=0.05,
+        fetch_allow=(files.address,),
+        lora_max_bytes=MAX_LORA_BYTES,
+    )
+    with serving(settings) as running:
+        running.service.loras.remote._check = Base(str(tiny_checkpoint)).check
         yield running
 
 
@@ -188,6 +260,7 @@ def world(
     bare_client: httpx.Client,
     full: Node,
     pictures: Gallery,
+    files: FileHost,
     params: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
@@ -197,6 +270,7 @@ def world(
         queue=bare_client,
         full=full,
         pictures=pictures,
+        files=files,
         params=params,
         monkeypatch=monkeypatch,
     )

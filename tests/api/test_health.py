@@ -15,7 +15,8 @@ def test_an_engine_that_is_ready(node: Node, client: httpx.Client, params) -> No
     answer = httpx.get(f"{node.url}/health/ready")
     body = answer.json()
     assert (answer.status_code, body["status"], body["reason"]) == (200, "READY", None)
-    assert body["engine"] == {"checkpoint": node.service.settings.checkpoint, "device": "cpu", "dtype": "float32"}
+    engine = {"checkpoint": node.service.settings.checkpoint, "device": "cpu", "dtype": "float32"}
+    assert body["engine"].items() > engine.items()
     assert body["jobs"].keys() == {"QUEUED", "PROCESSING", "COMPLETED", "FAILED"}
     assert body["jobs"]["COMPLETED"] >= 1
 

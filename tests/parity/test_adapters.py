@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import QwenImageEditPlusPipeline, QwenImageTransformer2DModel
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from darkroom.engine.adapter import Adapter, load_adapter, merged_weights
 from darkroom.engine.engine import Engine
-from darkroom.lora.convert import convert
+from darkroom.lora.convert import AdapterFile, convert
 from edits import an_edit, some_pictures
 from loras import LAYOUTS, MODULES, TARGETS, Layout, make_pairs, save
 from parity.compare import assert_alike, levels_between
@@ -212,6 +213,14 @@ def test_a_picture_under_three_adapters(tiny_checkpoint, base, tmp_path) -> None
 
     ours = run(*STRENGTHS)
     assert_alike(ours, reference.edit(edit, pictures))
+    engine = Engine.load(tiny_checkpoint, device="cpu", dtype="float32")
+    asked = [
+        AdapterFile(path=path.with_name(f"{path.name} canonical"), digest=name, strength=STRENGTHS[name])
+        for name, path in files.items()
+    ]
+    for order in (asked, asked[::-1]):
+        made = engine.make(edit, engine.prepare(edit, pictures), lambda _: None, order)
+        assert levels_between(ours.picture, np.asarray(made.image) / 255) <= 1.01
     for left_out in STRENGTHS:
         without = run(*(name for name in STRENGTHS if name != left_out))
         assert levels_between(ours.picture, without.picture) >= 3, f"{left_out} makes no difference"

@@ -1,5 +1,6 @@
 """Admission, on a real ledger and folder."""
 
+import asyncio
 import base64
 import dataclasses
 import errno
@@ -15,12 +16,15 @@ from darkroom.admission import Admission, Asked
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import input_name, result_name, upload_name
 from darkroom.catalogue import read_catalogue
-from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.edit import Edit, ImageFormat, LoraRef, Output, PictureRef
 from darkroom.errors import (
     AdapterUnavailable,
     IdempotencyConflict,
     InsufficientCredits,
     InvalidField,
+    LoraForbidden,
+    LoraNotFound,
+    LoraNotSafetensors,
     ModelForbidden,
     RateLimited,
     RequestError,
@@ -31,7 +35,10 @@ from darkroom.errors import (
 from darkroom.job import MICRO, Result, State
 from darkroom.ledger.sqlite import SqliteLedger
 from darkroom.links import FILES, SECRET_BYTES, UPLOADS, Links
+from darkroom.lora.shelf import Shelf
 from darkroom.settings import Settings
+from darkroom.stores import open_loras
+from hosts import file_host, lora_file
 
 PLUS = "qwen-image-edit-plus"
 MULTI = f"{PLUS}-multi-lora"
@@ -52,7 +59,7 @@ CATALOGUE = read_catalogue()
 class Door:
     """An admission with all that is behind it."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, *, loras=False, **settings):
         self.settings = Settings(data=folder, min_free_bytes=0, max_picture_bytes=10_000, max_picture_px=10_000)
         self.settings = self.settings.model_copy(update=settings)
         self.ledger = SqliteLedger(folder / "ledger.db", lease_s=30, retention_s=60)
@@ -66,6 +73,7 @@ class Door:
             ledger=self.ledger,
             blobs=self.blobs,
             links=self.links,
+            loras=open_loras(self.settings) if loras else None,
             settings=self.settings,
             clock=lambda: self.now,
         )
@@ -73,14 +81,16 @@ class Door:
     def ask(self, slug=PLUS, *, key=None, text=False, name=None, bare=False, **params):
         first = "image" if slug == PLUS else "image_1"
         params = params if bare else {"prompt": "Make it snow", first: URL} | params
-        return self.admission.admit(
-            Asked(
-                request_id=f"request{next(self.numbers):02}",
-                slug=slug,
-                params=params,
-                text=text,
-                key=key or self.key,
-                idempotency_name=name,
+        return asyncio.run(
+            self.admission.admit(
+                Asked(
+                    request_id=f"request{next(self.numbers):02}",
+                    slug=slug,
+                    params=params,
+                    text=text,
+                    key=key or self.key,
+                    idempotency_name=name,
+                )
             )
         )
 
@@ -286,6 +296,80 @@ class TestAdapters:
         """Who has to change the request anyway hears of that before hearing of the adapter."""
         with pytest.raises(InvalidField, match="image_1"):
             door.ask(f"{PLUS}-relight", image_1=PNG[:40])
+
+
+@pytest.fixture
+def host():
+    with file_host() as server:
+        yield server
+
+
+@pytest.fixture
+def fitted(tmp_path, host):
+    """A door whose engine applies LoRAs."""
+    door = Door(tmp_path, loras=True, fetch_allow=(host.address,))
+    yield door
+    door.ledger.close()
+
+
+class TestLoras:
+    def test_the_edit_holds_the_file(self, fitted, host):
+        """What is asked for by address is in the ledger as the file that the address stood for."""
+        data = lora_file()
+        url = host.put("a.safetensors", data)
+        edit = fitted.edit(MULTI, lora_2_url=f" {url} ")
+        ref = LoraRef(
+            field="lora_2_url", name="a.safetensors", strength=1.0, url=url, validator=edit.loras[0].validator
+        )
+        assert edit.loras == (ref,)
+        assert fitted.ledger.job("request01").edit == edit
+
+    def test_a_preset_and_two_addresses(self, fitted, host):
+        """Each is in the edit under its own field, in the order of the parameters."""
+        library = fitted.admission._loras
+        urls = [host.put(f"{number}.safetensors", lora_file(seed=number)) for number in range(2)]
+        digest = asyncio.run(Shelf(library).add("relight", urls[0], lambda *_: None, scale=0.5, trigger=None))
+        edit = fitted.edit(MULTI, lora_3_url=urls[1], lora_2_url=urls[0], lora="relight", lora_3_scale=-2)
+        assert [(ref.field, ref.name, ref.strength) for ref in edit.loras] == [
+            ("lora", "relight", 0.5),
+            ("lora_2_url", "0.safetensors", 1.0),
+            ("lora_3_url", "1.safetensors", -2.0),
+        ]
+        assert fitted.edit(MULTI, lora="relight", lora_scale=0).loras[0].strength == 0
+        assert [ref.digest for ref in edit.loras] == [digest, digest, None]
+
+    def test_a_preset_that_is_not_installed(self, fitted):
+        """Is unavailable, and the answer names the command that brings it."""
+        with pytest.raises(AdapterUnavailable, match="darkroom loras fetch relight") as caught:
+            fitted.ask(f"{PLUS}-relight")
+        assert caught.value.field == "lora"
+        assert fitted.untouched
+
+    @pytest.mark.parametrize(
+        ("sent", "kind"),
+        [("nonsense", InvalidField), ("o/n/a.ckpt", LoraNotSafetensors), ("http://127.0.0.1:1/a", LoraForbidden)],
+    )
+    def test_what_can_be_known_at_once(self, fitted, host, sent, kind):
+        """An address that can't be used is refused without the network, under its field."""
+        with pytest.raises(kind) as caught:
+            fitted.ask(MULTI, lora_3_url=sent)
+        assert caught.value.field == "lora_3_url"
+        assert fitted.untouched
+        assert not host.asked
+
+    def test_what_its_host_says(self, fitted, host):
+        """A file that will not do is refused as well: nothing is kept, and nothing charged."""
+        with pytest.raises(LoraNotFound) as caught:
+            fitted.ask(MULTI, image_1=PNG, lora_2_url=f"{host.base}/none.safetensors")
+        assert caught.value.field == "lora_2_url"
+        assert fitted.untouched
+
+    def test_a_replay_asks_nobody(self, fitted, host):
+        """A request that was accepted once is answered, whatever has become of its LoRA's host."""
+        url = host.put("a.safetensors", lora_file())
+        first = fitted.ask(MULTI, name="mine", lora_2_url=url)
+        host.files.clear()
+        assert fitted.ask(MULTI, name="mine", lora_2_url=url).job.id == first.job.id
 
 
 class TestRefusals:

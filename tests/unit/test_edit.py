@@ -5,10 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.edit import Edit, ImageFormat, LoraRef, Output, PictureRef
+from edits import an_edit
 
 NAMES = st.text(min_size=1, max_size=9)
 PICTURES = st.builds(PictureRef, field=NAMES, blob=NAMES) | st.builds(PictureRef, field=NAMES, url=NAMES)
+STRENGTHS = st.floats(-4, 4)
+LORAS = st.builds(LoraRef, field=NAMES, name=NAMES, strength=STRENGTHS, digest=NAMES) | st.builds(
+    LoraRef, field=NAMES, name=NAMES, strength=STRENGTHS, url=NAMES, validator=NAMES
+)
 EDITS = st.builds(
     Edit,
     prompt=st.text(),
@@ -19,6 +24,7 @@ EDITS = st.builds(
     num_inference_steps=st.integers(1, 100),
     true_cfg_scale=st.floats(1, 20),
     output=st.builds(Output, format=st.sampled_from(ImageFormat), quality=st.integers(1, 100), base64=st.booleans()),
+    loras=st.lists(LORAS, max_size=3).map(tuple),
 )
 
 
@@ -49,6 +55,21 @@ def test_a_record_is_read_strictly(change: dict[str, object]) -> None:
     )
     with pytest.raises((TypeError, ValueError)):
         Edit.from_record(edit.to_record() | change)
+
+
+def test_a_record_from_before_loras() -> None:
+    """A record without LoRAs, as the ledger may still have them, is an edit without any."""
+    edit = an_edit()
+    record = edit.to_record()
+    del record["loras"]
+    assert Edit.from_record(record) == edit
+
+
+@pytest.mark.parametrize("known", [{}, {"url": "https://files.example/a"}, {"validator": "1"}])
+def test_a_lora_is_held_to_one_file(known: dict[str, str]) -> None:
+    """A LoRA has the digest of its file, or an address with a version."""
+    with pytest.raises(ValueError, match="lora: a LoRA has a digest, or a url with a validator"):
+        LoraRef(field="lora", name="x", strength=1.0, **known)
 
 
 @pytest.mark.parametrize("places", [{}, {"blob": "a", "url": "b"}])

@@ -158,6 +158,20 @@ def test_bad_fetch_allow(value: str) -> None:
         read_settings(fetch_allow=value)
 
 
+def test_tokens_are_not_shown() -> None:
+    """A token reaches a worker, and neither a list of settings, a log nor a message of what is wrong."""
+    settings = read_settings(lora_tokens="huggingface.co=hf_secret, civitai.com=abc=d")
+    assert settings.lora_tokens == ("huggingface.co=hf_secret", "civitai.com=abc=d")
+    assert Settings(**json.loads(json.dumps(settings.model_dump(mode="json")))) == settings
+    (row,) = (row for row in rows(settings) if row.name == "DARKROOM_LORA_TOKENS")
+    assert (row.value, row.default) == ("set", "none")
+    assert "hf_secret" not in repr(settings)
+    for bad in ("hf_secret", "huggingface.co hf_secret", "https://huggingface.co=hf_secret"):
+        with pytest.raises(BadSetting, match=r"DARKROOM_LORA_TOKENS: .*host=token") as caught:
+            read_settings(lora_tokens=bad)
+        assert "hf_secret" not in caught.value.message
+
+
 def test_frozen() -> None:
     """Nothing changes a setting once it is read."""
     with pytest.raises(ValidationError, match="frozen"):

@@ -25,6 +25,7 @@ STATUS: Mapping[type[errors.DarkroomError], int] = {
     errors.MalformedBody: 400,
     errors.InvalidField: 400,
     errors.UnknownField: 400,
+    errors.LoraError: 400,
     errors.MissingKey: 401,
     errors.InvalidKey: 401,
     errors.ModelForbidden: 403,
@@ -40,15 +41,19 @@ STATUS: Mapping[type[errors.DarkroomError], int] = {
     errors.BodyTooLarge: 413,
     errors.RangeInvalid: 416,
     errors.JobError: 422,
+    errors.LoraChanged: 422,
+    errors.LoraNotFinite: 422,
     errors.RateLimited: 429,
     errors.SetupError: 500,
     errors.LeaseLost: 500,
     errors.WorkerLost: 502,
     errors.AdapterUnavailable: 503,
     errors.StorageFull: 503,
+    errors.LoraNoRoom: 503,
     errors.StillRunning: 504,
 }
-"""An error's status is that of the nearest class above it that stands here."""
+"""An error's status is that of the nearest class above it that stands here. Of a `LoraError` it is that of a submit
+that is refused with it; a job that ends with it has `JobError`'s."""
 
 INTERNAL_ERROR = "internal_error"
 """The code of an answer to what nobody foresaw."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from darkroom.api import refusals
 from darkroom.api.answer_headers import headers
@@ -99,12 +100,13 @@ def _account() -> dict[str, Schema]:
         "/v1/get-user-credits": _own("get_credits", "What the key can still spend", "Credits"),
         "/api/auth/authenticate": _own("authenticate", "Who the key is", "KeyInformation"),
         "/inference-model-information/list": _own("list_models", "The models that the key may use", "Models"),
+        "/v2/loras": _own("list_loras", "The LoRAs that go by a name", "Loras", **{EXTENSION: True}),
     }
 
 
-def _own(name: str, summary: str, shape: str) -> Schema:
+def _own(name: str, summary: str, shape: str, **more: Any) -> Schema:
     found = {"200": json_answer(shape, f"{summary}.")}
-    return {"get": operation("account", name, summary, found | answers(UNAUTHORIZED))}
+    return {"get": operation("account", name, summary, found | answers(UNAUTHORIZED), **more)}
 
 
 def _service() -> dict[str, Schema]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from darkroom import errors
 from darkroom.api.answer_headers import RATE_LIMIT, headers
-from darkroom.api.errors import INTERNAL_ERROR, status_of
+from darkroom.api.errors import INTERNAL_ERROR, STATUS, status_of
 
 Schema = dict[str, Any]
 
@@ -32,6 +32,25 @@ WHEN: Mapping[type[errors.DarkroomError], str] = {
     errors.PictureForbidden: "A picture's address leads to where this server does not go.",
     errors.PictureTooLarge: "A fetched picture has too many bytes or pixels.",
     errors.PictureInvalid: "What was fetched is not a readable picture.",
+    errors.LoraNotSafetensors: "A LoRA's file is a pickle, a web page or the like, by its name or its first bytes.",
+    errors.LoraHeaderInvalid: "The header of a LoRA's file can't be read, or contradicts itself.",
+    errors.LoraTruncated: "A LoRA's file ends before what its header promises.",
+    errors.LoraOverlapping: "Two tensors in a LoRA's file share bytes.",
+    errors.LoraNotLora: "A file named as a LoRA holds none.",
+    errors.LoraWrongModel: "A LoRA was made for another model; which one is named where that can be told.",
+    errors.LoraUnsupported: "A LoRA has a form that is not merged here, which is named.",
+    errors.LoraInconsistent: "A LoRA's file has half of a pair, or two of one.",
+    errors.LoraRankInvalid: "A LoRA's rank is 0, or larger than what it changes.",
+    errors.LoraShapeMismatch: "A LoRA's tensor does not have the shape that the model wants.",
+    errors.LoraNotFinite: "A LoRA's file holds a value that is infinite or not a number.",
+    errors.LoraUnreachable: "A LoRA's host gave no answer in time, or none that is of use.",
+    errors.LoraNotFound: "A LoRA's host has no such file.",
+    errors.LoraDenied: "A LoRA's host wants a token that this server does not have.",
+    errors.LoraForbidden: "A LoRA's address leads to where this server does not go.",
+    errors.LoraRedirectForbidden: "A LoRA's address redirects to where this server does not go.",
+    errors.LoraTooLarge: "A LoRA's file is larger than this server takes.",
+    errors.LoraChanged: "A LoRA's file is another one than when the request was accepted, and that one is gone.",
+    errors.LoraNoRoom: "The server has no room for a LoRA's file.",
     errors.JobCancelled: "The request was cancelled.",
     errors.OutOfMemory: "The device's memory is too small for this request.",
     errors.EngineFailed: "The engine failed on this request.",
@@ -83,18 +102,31 @@ UNSUPPORTED = Group.of("UnsupportedMediaType", errors.UnsupportedMediaType)
 CONFLICT = Group.of("IdempotencyConflict", errors.IdempotencyConflict)
 BODY_TOO_LARGE = Group.of("BodyTooLarge", errors.BodyTooLarge)
 RANGE_INVALID = Group.of("RangeInvalid", errors.RangeInvalid)
-JOB_FAILED = Group.of(
-    "JobFailed", *(error for error in WHEN if issubclass(error, errors.JobError) and error is not errors.WorkerLost)
+BAD_SUBMIT = Group.of(
+    "BadSubmit",
+    errors.MalformedBody,
+    errors.InvalidField,
+    errors.UnknownField,
+    *(error for error in WHEN if issubclass(error, errors.LoraError) and status_of(error.__new__(error)) == 400),
+)
+JOB_FAILED = Group(
+    name="JobFailed",
+    status=STATUS[errors.JobError],
+    codes={
+        error.code: when
+        for error, when in WHEN.items()
+        if issubclass(error, errors.JobError) and error is not errors.WorkerLost
+    },
 )
 ENGINE_GONE = Group.of("EngineGone", errors.WorkerLost)
 RATE_LIMITED = Group.of("RateLimited", errors.RateLimited)
-UNAVAILABLE = Group.of("Unavailable", errors.AdapterUnavailable, errors.StorageFull)
+UNAVAILABLE = Group.of("Unavailable", errors.AdapterUnavailable, errors.StorageFull, errors.LoraNoRoom)
 STORAGE_FULL = Group.of("StorageFull", errors.StorageFull)
 STILL_RUNNING = Group.of("StillRunning", errors.StillRunning)
 INTERNAL_FAULT = Group(name="InternalError", status=500, codes={INTERNAL_ERROR: INTERNAL})
 
 SUBMIT = (
-    BAD_REQUEST,
+    BAD_SUBMIT,
     UNAUTHORIZED,
     MODEL_FORBIDDEN,
     NOT_ACCEPTABLE,
@@ -107,6 +139,7 @@ SUBMIT = (
 
 GROUPS = (
     *SUBMIT,
+    BAD_REQUEST,
     LINK_INVALID,
     UNKNOWN_PATH,
     UNKNOWN_MODEL,
@@ -139,9 +172,8 @@ def schemas() -> dict[str, Schema]:
 
 
 def code_table() -> str:
-    """Every code with its status and when it comes, in Markdown."""
-    rows = {(status_of(error.__new__(error)), f"`{error.code}`", when) for error, when in WHEN.items()}
-    rows.add((INTERNAL_FAULT.status, f"`{INTERNAL_ERROR}`", INTERNAL))
+    """Every code with its status, or each it can have, and when it comes, in Markdown."""
+    rows = {(group.status, f"`{code}`", when) for group in GROUPS for code, when in group.codes.items()}
     return "\n".join(["| status | code | when |", "|---|---|---|", *_lines(sorted(rows))])
 
 

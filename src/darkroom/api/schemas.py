@@ -164,6 +164,14 @@ def _account() -> dict[str, Schema]:
             price=_credits("Credits a result costs."),
             parameters={"type": "object", "additionalProperties": ref("ModelParameter")},
         ),
+        "Loras": _record(loras={"type": "array", "items": ref("Lora")}),
+        "Lora": _record(
+            name=_text("What `lora` may say."),
+            trigger=_text("What the prompt has to say for it to work; empty for nothing."),
+            scale={"type": "number", "description": "Its strength unless a request gives one."},
+            installed={"type": "boolean", "description": "Whether its file is on this server."},
+            digest={"type": ["string", "null"], "description": "SHA-256 of its file, where that is known."},
+        ),
         "ModelParameter": _record(
             optional={
                 "default": {"type": ["string", "number", "boolean"], "description": "What none stands for."},
@@ -198,6 +206,7 @@ def _health() -> dict[str, Schema]:
             checkpoint=_text("The model that is loaded."),
             device=_text("What it computes on."),
             dtype=_text("What it computes in."),
+            gpus={"type": "integer", "description": "How many GPUs the machine has."},
         ),
     }
 

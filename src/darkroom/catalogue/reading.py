@@ -38,6 +38,9 @@ _MAY: Final = {
     "lora": Kind.STRING,
     "lora_2_url": Kind.STRING,
     "lora_3_url": Kind.STRING,
+    "lora_scale": Kind.NUMBER,
+    "lora_2_scale": Kind.NUMBER,
+    "lora_3_scale": Kind.NUMBER,
 }
 """What admission reads. A picture may have any name; anything else would be accepted and ignored."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from darkroom import __version__
-from darkroom.cli import checkpoints, doctor, edit, keys, models, serve, settings
+from darkroom.cli import checkpoints, doctor, edit, keys, loras, models, serve, settings
 from darkroom.cli.console import note, say
 from darkroom.errors import DarkroomError, JobError
 
@@ -47,6 +47,7 @@ app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(loras.app, name="loras")
 app.command("settings", epilog=settings.EXAMPLES)(settings.settings)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 

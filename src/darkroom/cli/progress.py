@@ -11,7 +11,9 @@ from darkroom.job import Stage, State
 
 DOING = {
     Stage.FETCH: "fetching the pictures",
+    Stage.LORAS: "fetching the LoRAs",
     Stage.PREPARE: "preparing",
+    Stage.MERGE: "bringing in the LoRAs",
     Stage.ENCODE: "reading pictures and prompt",
     Stage.DENOISE: "denoising",
     Stage.DECODE: "decoding",

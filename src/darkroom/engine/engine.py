@@ -7,7 +7,7 @@ anew, so an edit gives the same picture whatever ran before.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,17 +19,20 @@ from torch import Tensor
 
 from darkroom.checkpoint.layout import WorkingSizes, read_layout
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.engine.adapter import load_adapter
 from darkroom.engine.decode import decode
 from darkroom.engine.denoise import Conditions, denoise, make_passes
 from darkroom.engine.device import Precision, choose_device, choose_dtype, measure_device
 from darkroom.engine.memo import Memo
-from darkroom.engine.models import CompileMode, Models, load_models
+from darkroom.engine.models import CompileMode, Models, load_models, make_overlay
+from darkroom.engine.overlay import Overlay, strengths_of
 from darkroom.engine.prepare import Prepared, Reference, VisionConfig, prepare
 from darkroom.engine.rope import joint_rope
 from darkroom.engine.schedule import ScheduleConfig, make_schedule
 from darkroom.engine.vae import TOKEN_PX, pack
-from darkroom.errors import OutOfMemory
+from darkroom.errors import EngineFailed, OutOfMemory
 from darkroom.job import Progress, Stage
+from darkroom.lora.convert import AdapterFile
 from darkroom.memory.needs import Needs
 from darkroom.memory.plan import Tier, make_plan
 
@@ -65,9 +68,17 @@ class Encoded:
 
 class Engine:
     def __init__(
-        self, models: Models, *, schedule: ScheduleConfig, vision: VisionConfig, sizes: WorkingSizes, memo_bytes: int
+        self,
+        models: Models,
+        *,
+        overlay: Overlay | None,
+        schedule: ScheduleConfig,
+        vision: VisionConfig,
+        sizes: WorkingSizes,
+        memo_bytes: int,
     ) -> None:
         self._models = models
+        self._overlay = overlay
         self._schedule = schedule
         self._vision = vision
         self._sizes = sizes
@@ -103,8 +114,10 @@ class Engine:
             tier=tier,
             cache_bytes=memo_bytes,
         )
+        models = load_models(layout, plan, device=place, dtype=chosen, mode=compile)
         return cls(
-            load_models(layout, plan, device=place, dtype=chosen, mode=compile),
+            models,
+            overlay=make_overlay(models.transformer, plan),
             schedule=ScheduleConfig.read(layout.scheduler),
             vision=VisionConfig.read(layout.processor),
             sizes=layout.working_sizes,
@@ -133,14 +146,22 @@ class Engine:
             return prepare(edit, pictures, self._sizes, self._vision)
 
     @torch.inference_mode()
-    def make(self, edit: Edit, prepared: Prepared, observe: Callable[[Progress], None]) -> Made:
+    def make(
+        self,
+        edit: Edit,
+        prepared: Prepared,
+        observe: Callable[[Progress], None],
+        loras: Sequence[AdapterFile] = (),
+    ) -> Made:
         """observe: told of each stage entered and each step done; what it raises ends the edit and leaves the engine as
-        it was. One call at a time.
+        it was. loras: all applied, in whatever order they come. One call at a time.
 
         Raises `OutOfMemory`, `EngineFailed`.
         """
         watch = _Watch(edit.num_inference_steps, observe, self._device)
         with _memory_errors():
+            with watch.stage(Stage.MERGE) if loras else nullcontext():
+                self._use(loras)
             with watch.stage(Stage.ENCODE):
                 encoded = self._encode(edit, prepared)
             with watch.stage(Stage.DENOISE):
@@ -156,6 +177,14 @@ class Engine:
             prepared = self.prepare(edit, pictures)
         made = self.make(edit, prepared, observe)
         return Made(image=made.image, timings_s={**watch.timings_s, **made.timings_s})
+
+    def _use(self, loras: Sequence[AdapterFile]) -> None:
+        if self._overlay is None:
+            if loras:
+                raise EngineFailed("there is no memory on this device for a second copy of the weights, as LoRAs need")
+            return
+        paths = {lora.digest: lora.path for lora in loras}
+        self._overlay.use(strengths_of(loras), lambda digest: load_adapter(paths[digest], self._device))
 
     def _encode(self, edit: Edit, prepared: Prepared) -> Encoded:
         text, vae, seen, memo = self._models.text, self._models.vae, prepared.seen, self._memo
@@ -197,7 +226,8 @@ class Engine:
             true_cfg_scale=edit.true_cfg_scale,
         )
         noise = make_noise(edit.seed, *grids[0], channels=self._models.vae.channels).to(self._device)
-        schedule = make_schedule(self._schedule, steps=edit.num_inference_steps, image_tokens=noise.shape[1])
+        config = self._schedule.for_lightning() if edit.lightning else self._schedule
+        schedule = make_schedule(config, steps=edit.num_inference_steps, image_tokens=noise.shape[1])
         return denoise(transformer, noise, conditions, schedule, on_step)
 
 

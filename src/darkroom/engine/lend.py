@@ -16,9 +16,9 @@ def lend(pieces: Iterable[nn.Module], bring: Callable[[Tensor], Tensor]) -> None
     bring: from host memory to the device.
     """
     for piece in pieces:
-        at_home = [(parameter, parameter.data) for parameter in piece.parameters()]
-        piece.register_forward_pre_hook(_Arrive(at_home, bring))
-        piece.register_forward_hook(_Leave(at_home), always_call=True)
+        visit = _Visit(bring)
+        piece.register_forward_pre_hook(visit.arrive)
+        piece.register_forward_hook(visit.leave, always_call=True)
 
 
 def lend_from_host(pieces: Iterable[nn.Module], device: torch.device) -> None:
@@ -31,20 +31,18 @@ def lend_from_host(pieces: Iterable[nn.Module], device: torch.device) -> None:
     lend(pieces, lambda value: value.to(device, non_blocking=True))
 
 
-class _Arrive:
-    def __init__(self, at_home: list[tuple[nn.Parameter, Tensor]], bring: Callable[[Tensor], Tensor]) -> None:
-        self._at_home = at_home
-        self._bring = bring
+class _Visit:
+    """What a piece had at home, while it is away."""
 
-    def __call__(self, _module: nn.Module, _inputs: Any) -> None:
+    def __init__(self, bring: Callable[[Tensor], Tensor]) -> None:
+        self._bring = bring
+        self._at_home: list[tuple[nn.Parameter, Tensor]] = []
+
+    def arrive(self, piece: nn.Module, _inputs: Any) -> None:
+        self._at_home = [(parameter, parameter.data) for parameter in piece.parameters()]
         for parameter, home in self._at_home:
             parameter.data = self._bring(home)
 
-
-class _Leave:
-    def __init__(self, at_home: list[tuple[nn.Parameter, Tensor]]) -> None:
-        self._at_home = at_home
-
-    def __call__(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+    def leave(self, _piece: nn.Module, _inputs: Any, _output: Any) -> None:
         for parameter, home in self._at_home:
             parameter.data = home

@@ -5,7 +5,6 @@ torch's own doors to oneDNN's packed weights and to float8 products have no publ
 # ruff: noqa: SLF001
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +31,17 @@ class PackedLinear(nn.Module):
 
 
 class Float8Linear(nn.Module):
-    """Weight [out, in] in float8 with a scale for every row; what comes in is brought to float8 token by token."""
+    """Weight [out, in] in float8 with a scale for every row; what comes in is brought to float8 token by token.
 
-    def __init__(self, stored: nn.Linear, kernels: Kernels) -> None:
+    keep_at: where the stored weight is kept, from which others can be made; None: nowhere.
+    """
+
+    def __init__(self, stored: nn.Linear, kernels: Kernels, keep_at: torch.device | None = None) -> None:
         super().__init__()
         self.kernels = kernels
         self.weight, self.scale = kernels.to_float8(stored.weight.data)
         self.bias = stored.bias
+        self.stored = None if keep_at is None else stored.weight.data.to(keep_at)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens, scale = self.kernels.to_float8(x.flatten(0, -2))
@@ -52,37 +55,6 @@ class Float8Linear(nn.Module):
             use_fast_accum=x.is_cuda,
         )
         return torch.unflatten(product, 0, x.shape[:-1])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Form:
-    """A parameter's value as its module holds it, to be put into its place and taken from it."""
-
-    held: Tensor
-
-    @property
-    def size_bytes(self) -> int:
-        return self.held.numel() * self.held.element_size()
-
-    def values(self) -> Tensor:
-        """As it was stored."""
-        return self.held.to_dense() if self.held.is_mkldnn else self.held
-
-    def like(self, values: Tensor) -> "Form":
-        """Other values, held in the same way."""
-        return Form(held=pack(values) if self.held.is_mkldnn else values)
-
-    def put(self, module: nn.Module, parameter: str) -> None:
-        own = getattr(module, parameter)
-        if isinstance(own, nn.Parameter):
-            own.data = self.held
-        else:
-            setattr(module, parameter, self.held)
-
-
-def form_of(module: nn.Module, parameter: str) -> Form:
-    own = getattr(module, parameter)
-    return Form(held=own.data if isinstance(own, nn.Parameter) else own)
 
 
 def pack(weight: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from darkroom.engine import kernels
 from darkroom.engine.lend import HOST, lend_from_host
 from darkroom.engine.linear import OUTLIERS, Float8Linear, PackedLinear, can_pack, reform
 from darkroom.engine.load import WithoutMemory, fill
+from darkroom.engine.overlay import Overlay
 from darkroom.engine.text import TextEncoder
 from darkroom.engine.transformer import FUSED, Transformer, TransformerConfig
 from darkroom.engine.vae import Vae
@@ -52,6 +53,18 @@ def load_models(
     )
 
 
+def make_overlay(transformer: Transformer, plan: Plan) -> Overlay | None:
+    """Room for LoRAs as planned; None if there is none."""
+    if plan.run_copy == Place.NONE:
+        return None
+    on_device = plan.run_copy == Place.DEVICE
+    return Overlay(
+        transformer,
+        max_bytes=plan[Part.RUN_COPY].size_bytes if on_device else 0,
+        rest_at=None if on_device else HOST,
+    )
+
+
 def load_transformer(
     component: Component, plan: Plan, *, device: torch.device, dtype: torch.dtype, mode: CompileMode
 ) -> Transformer:
@@ -63,6 +76,7 @@ def load_transformer(
     chosen = kernels.choose(mode, device, blocks_bytes)
     with WithoutMemory():
         transformer = Transformer(TransformerConfig.read(component.config), chosen)
+    keep_at = {Place.DEVICE: device, Place.HOST: HOST, Place.NONE: None}[plan.run_copy]
     lent = plan[Part.MODULATION].place == Place.HOST
     for index, block in enumerate(transformer.blocks):
         own = component.under(f"transformer_blocks.{index}.")
@@ -72,7 +86,7 @@ def load_transformer(
         block.attn.halve_pairs()
         last = index == len(transformer.blocks) - 1
         if plan[Part.BLOCKS].dtype == FLOAT8:
-            reform(block, partial(Float8Linear, kernels=chosen), leave=OUTLIERS, last=last)
+            reform(block, partial(Float8Linear, kernels=chosen, keep_at=keep_at), leave=OUTLIERS, last=last)
         elif can_pack(device, dtype):
             reform(block, PackedLinear, last=last)
     fill(transformer, component, device=device, dtype=dtype, leave=("transformer_blocks.",))

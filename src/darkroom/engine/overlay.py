@@ -6,19 +6,28 @@ whatever was used before.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from darkroom.engine.adapter import Adapter, LowRank
+from darkroom.engine.held import Held, held_of, hold, put, size_bytes, values_of
 from darkroom.engine.kernels import halved
-from darkroom.engine.linear import Form, form_of
 from darkroom.engine.transformer import FUSED, Transformer
+from darkroom.lora.convert import AdapterFile
 
 Strengths = tuple[tuple[str, float], ...]
 """A set of LoRAs: each file's digest with its strength, in the digests' order."""
+
+
+def strengths_of(loras: Iterable[AdapterFile]) -> Strengths:
+    """The set that these make up: a file that is there twice has both strengths, one without strength is not there."""
+    total: dict[str, float] = defaultdict(float)
+    for lora in loras:
+        total[lora.digest] += lora.strength
+    return tuple(sorted((digest, strength) for digest, strength in total.items() if strength))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,59 +46,71 @@ Place = tuple[nn.Module, str]
 
 
 class Overlay:
-    """max_bytes: for merged copies; those used last are kept, and always those in use."""
+    """max_bytes: for merged copies; those used last are kept, and always those in use. rest_at: where pristine weights
+    lie while others are in their place; None: where they are."""
 
-    def __init__(self, transformer: Transformer, *, max_bytes: int) -> None:
+    def __init__(self, transformer: Transformer, *, max_bytes: int, rest_at: torch.device | None = None) -> None:
         self._targets = dict(_targets(transformer))
+        self._device = transformer.proj_out.weight.device
         self._max_bytes = max_bytes
-        self._pristine: dict[Place, Form] = {}
-        self._kept: OrderedDict[Strengths, Mapping[Place, Form]] = OrderedDict()
-        self._used: Mapping[Place, Form] = {}
+        self._rest_at = rest_at
+        self._pristine: dict[Place, Held] = {}
+        self._kept: OrderedDict[Strengths, Mapping[Place, Held]] = OrderedDict()
+        self._used: Mapping[Place, Held] = {}
 
     def use(self, strengths: Strengths, load: Callable[[str], Adapter]) -> None:
         """From now on the transformer computes with this set; the empty one is the model as it was loaded.
 
         load: an adapter by its digest; asked only for a set that is not kept.
         """
-        wanted = self._merged(strengths, load)
-        for place in self._used.keys() - wanted.keys():
-            self._pristine[place].put(*place)
-        for place, merged in wanted.items():
-            merged.put(*place)
-        self._used = wanted
+        if strengths not in self._kept:
+            # Room is made, and pristine weights are in their place, before others are merged from them.
+            self._put({})
+            self._make_room()
+            if strengths:
+                self._kept[strengths] = self._merge([(load(digest), strength) for digest, strength in strengths])
+        if strengths:
+            self._kept.move_to_end(strengths)
+        self._put(self._kept.get(strengths, {}))
 
     def holds(self, strengths: Strengths) -> bool:
         """Whether using this set takes no merging."""
         return not strengths or strengths in self._kept
 
-    def _merged(self, strengths: Strengths, load: Callable[[str], Adapter]) -> Mapping[Place, Form]:
-        if not strengths:
-            return {}
-        if strengths not in self._kept:
-            self._kept[strengths] = self._merge([(load(digest), strength) for digest, strength in strengths])
-        self._kept.move_to_end(strengths)
-        while len(self._kept) > 1 and self._bytes() > self._max_bytes:
+    def _put(self, wanted: Mapping[Place, Held]) -> None:
+        for place in self._used.keys() - wanted.keys():
+            put(*place, tuple(each.to(self._device) for each in self._pristine[place]))
+        for place, merged in wanted.items():
+            put(*place, merged)
+        self._used = wanted
+
+    def _make_room(self) -> None:
+        """For a set as large as those kept."""
+        while self._kept and self._bytes() * (1 + 1 / len(self._kept)) > self._max_bytes:
             self._kept.popitem(last=False)
-        return self._kept[strengths]
 
     def _bytes(self) -> int:
-        return sum(form.size_bytes for merged in self._kept.values() for form in merged.values())
+        return sum(size_bytes(held) for merged in self._kept.values() for held in merged.values())
 
     @torch.inference_mode()
-    def _merge(self, adapters: Sequence[tuple[Adapter, float]]) -> Mapping[Place, Form]:
-        """Each parameter once: brought to float32, changed by all adapters, rounded once."""
+    def _merge(self, adapters: Sequence[tuple[Adapter, float]]) -> Mapping[Place, Held]:
+        """Each parameter once: brought to float32, changed by all adapters, rounded once, and put in its place, so that
+        of both only one need be on the device at a time."""
         changed: dict[Place, list[str]] = defaultdict(list)
         for name in dict.fromkeys(name for adapter, _ in adapters for name in adapter):
             target = self._targets[name]
             changed[target.module, target.parameter].append(name)
-        merged = {}
+        merged: dict[Place, Held] = {}
+        self._used = merged
         for place, names in changed.items():
-            pristine = self._pristine.setdefault(place, form_of(*place))
-            values = pristine.values()
-            wide = values.to(torch.float32, copy=True)
+            values = values_of(*place)
+            wide = values.to(self._device, torch.float32, copy=True)
             for name in names:
                 self._change(wide, self._targets[name], name, adapters)
-            merged[place] = pristine.like(wide.to(values.dtype))
+            if place not in self._pristine:
+                self._pristine[place] = tuple(each.to(self._rest_at or each.device) for each in held_of(*place))
+            merged[place] = hold(*place, wide.to(values.dtype))
+            put(*place, merged[place])
         return merged
 
     def _change(self, wide: Tensor, target: Target, name: str, adapters: Sequence[tuple[Adapter, float]]) -> None:

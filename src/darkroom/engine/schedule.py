@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from darkroom.errors import BadCheckpoint
 
+LIGHTNING_SHIFT = math.log(3)
 _NEVER = ("invert_sigmas", "stochastic_sampling", "use_beta_sigmas", "use_exponential_sigmas", "use_karras_sigmas")
 
 
@@ -43,6 +44,10 @@ class ScheduleConfig:
         if made.time_shift_type not in ("exponential", "linear"):
             raise BadCheckpoint(f"scheduler_config.json: time_shift_type {made.time_shift_type!r} is not known")
         return made
+
+    def for_lightning(self) -> "ScheduleConfig":
+        """As those LoRAs were trained: the same shift at every size, and noise to the end."""
+        return replace(self, base_shift=LIGHTNING_SHIFT, max_shift=LIGHTNING_SHIFT, shift_terminal=None)
 
     def mu(self, image_tokens: int) -> float:
         """The shift for a result of so many tokens."""

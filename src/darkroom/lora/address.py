@@ -129,7 +129,9 @@ def _on_civitai(query: str, *, field: str) -> Link:
     match parse_qs(query).get("modelVersionId"):
         case [version] if version.isascii() and version.isdigit():
             return Link(url=f"https://civitai.com/api/download/models/{version}")
-    raise _refusal(field, "it is a page about a model; use its download link, https://civitai.com/api/download/models/…")
+    raise _refusal(
+        field, "it is a page about a model; use its download link, https://civitai.com/api/download/models/…"
+    )
 
 
 def _in_repository(parts: list[str], *, revision: str = MAIN, field: str) -> HubFile:

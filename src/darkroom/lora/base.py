@@ -1,10 +1,9 @@
 """The model that LoRAs are to fit, as far as it is known without its weights."""
 
 from functools import cached_property
-from pathlib import Path
 
 from darkroom.checkpoint.layout import PARTS, Component, read_component, read_model_index
-from darkroom.checkpoint.locate import find_cached
+from darkroom.checkpoint.locate import locate
 from darkroom.checkpoint.published import PUBLISHED
 from darkroom.checkpoint.tensors import needed_tensors
 from darkroom.errors import BadCheckpoint
@@ -39,19 +38,18 @@ class Base:
         except BadCheckpoint:
             return None
 
+    def known_modules(self) -> Modules:
+        """Raises `BadCheckpoint` while the model is not here."""
+        return self._modules
+
     @cached_property
     def _modules(self) -> Modules:
         """Raises `BadCheckpoint`, and is tried anew the next time."""
         if self._checkpoint is None:
             raise BadCheckpoint("no checkpoint is set")
-        folder = Path(self._checkpoint).expanduser()
-        if not folder.is_dir():
-            if self._checkpoint in PUBLISHED:
-                return published_modules(self._checkpoint)
-            cached = find_cached(self._checkpoint)
-            if cached is None:
-                raise BadCheckpoint(f"{self._checkpoint} is not here")
-            folder = cached
+        if self._checkpoint in PUBLISHED:
+            return published_modules(self._checkpoint)
+        folder = locate(self._checkpoint, fetch=False)
         return Modules(needed_tensors(read_component(folder, PART, read_model_index(folder))))
 
 

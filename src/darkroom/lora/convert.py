@@ -31,6 +31,15 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterFile:
+    """A LoRA of a request, ready to be merged. path: of its canonical form. digest: of the file that was made from."""
+
+    path: Path
+    digest: str
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Converted:
     """sha256: of the canonical file, in hexadecimal."""
 

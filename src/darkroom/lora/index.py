@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from darkroom.blobs.folder import Folder
 from darkroom.lora.version import Version
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+"""What a LoRA may go by."""
 
 _ADDRESSES: Final = "addresses"
 _NAMES: Final = "names"
@@ -45,7 +49,7 @@ class Index:
         return {values["version"]["digest"]: values["url"] for values in self._all(_ADDRESSES)}
 
     def installed(self, name: str) -> Installed | None:
-        values = self._get(f"{_NAMES}/{name}")
+        values = self._get(f"{_NAMES}/{name}") if NAME.fullmatch(name) else None
         return Installed(**values) if values else None
 
     def install(self, installed: Installed) -> None:

@@ -14,12 +14,12 @@ from typing import Final
 import structlog
 
 from darkroom.edit import LoraRef
-from darkroom.errors import AdapterUnavailable, InvalidField, LoraChanged, LoraNoRoom, LoraUnreachable
+from darkroom.errors import AdapterUnavailable, LoraChanged, LoraForbidden, LoraNoRoom, LoraUnreachable
 from darkroom.fetch.transport import unfit
 from darkroom.lora.address import Address, Link
 from darkroom.lora.index import Index
 from darkroom.lora.presets import Preset
-from darkroom.lora.remote import Advance, Remote, changed
+from darkroom.lora.remote import Advance, Remote
 from darkroom.lora.store import Incoming, NoRoom, Store
 from darkroom.lora.version import Version
 
@@ -73,17 +73,22 @@ class Library:
 
     def check(self, asked: AskedLora) -> None:
         """Refuse what can be known without the network. Raises `AdapterUnavailable` for a preset that is not
-        installed, `InvalidField`, `LoraNotSafetensors`."""
+        installed, and what `parse` does."""
         if asked.is_preset:
             self._preset(asked)
         else:
             self.parse(asked.named, field=asked.field)
 
+    def has(self, preset: str) -> bool:
+        """Whether it is installed."""
+        installed = self.index.installed(preset)
+        return installed is not None and self.store.path(installed.digest) is not None
+
     def parse(self, text: str, *, field: str) -> Address:
-        """Raises `InvalidField`, `LoraNotSafetensors`."""
+        """Raises `InvalidField`, `LoraNotSafetensors`, `LoraForbidden`."""
         address = self.remote.parse(text, field=field)
         if isinstance(address, Link) and (problem := unfit(address.url, self._fetch_allow)):
-            raise InvalidField(f"{field}: the address {problem}", field=field)
+            raise LoraForbidden(f"{field}: the address {problem}", field=field)
         return address
 
     async def resolve(self, asked: Sequence[AskedLora]) -> tuple[LoraRef, ...]:
@@ -135,7 +140,7 @@ class Library:
             assert seen is not None  # noqa: S101  only what was seen can be unchanged
             return seen
         if found.digest is not None:
-            self.index.see(url, found)
+            await asyncio.to_thread(self.index.see, url, found)
         return found
 
     async def bring(self, version: Version, *, field: str, on_advance: Advance = lambda *_: None) -> Opened:
@@ -149,10 +154,18 @@ class Library:
             async with asyncio.timeout(DOWNLOAD_S), self.store.incoming(version.url) as incoming:
                 if found := self._here(version):
                     return found
-                self.make_room(version.size_bytes or 0)
-                came = await self.remote.download(version, incoming, field=field, on_advance=on_advance)
+
+                def begin(now: Version) -> None:
+                    # With a digest it is the bytes that count, whatever the host calls them by now.
+                    if version.digest is None and version.validator not in (None, now.validator):
+                        raise _changed(field)
+                    self.make_room(now.size_bytes or 0)
+
+                came = await self.remote.download(
+                    version.url, incoming, field=field, on_begin=begin, on_advance=on_advance
+                )
                 if version.digest not in (None, incoming.digest):
-                    raise changed(field)
+                    raise _changed(field)
                 return await asyncio.to_thread(self._keep, incoming, version.url, came)
         except TimeoutError:
             raise LoraUnreachable(f"{field}: the file did not arrive within {DOWNLOAD_S:g} s", field=field) from None
@@ -180,7 +193,7 @@ class Library:
 
     def _preset(self, asked: AskedLora) -> LoraRef:
         installed = self.index.installed(asked.named)
-        if installed is None or self.store.path(installed.digest) is None:
+        if installed is None or not self.has(asked.named):
             raise AdapterUnavailable(
                 f"{asked.field}: the LoRA {asked.named} is not installed on this server; its operator can do so: "
                 f"darkroom loras fetch {asked.named}",
@@ -209,3 +222,10 @@ class Library:
         # In this order: a kill in between leaves a file that is found by its digest, and an address to ask again.
         self.index.see(url, replace(came, digest=incoming.digest))
         return Opened(path=path, digest=incoming.digest)
+
+
+def _changed(field: str) -> LoraChanged:
+    return LoraChanged(
+        f"{field}: its address has another file now than when the request was accepted; send the request again",
+        field=field,
+    )

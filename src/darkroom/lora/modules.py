@@ -1,5 +1,6 @@
 """What a LoRA can change: the model's modules, under every name that files have for them."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -54,6 +55,11 @@ class Modules:
         self._flat = {path.replace(".", "_"): path for path in self._paths}
         if len(self._flat) < len(self._paths):
             raise ValueError("two modules have the same name once dots are underscores")
+
+    @property
+    def digest(self) -> str:
+        """Of names and shapes: what fits one model fits another of the same."""
+        return hashlib.sha256(repr(sorted(self.shapes.items())).encode()).hexdigest()[:12]
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> "Modules":

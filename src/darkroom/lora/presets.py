@@ -12,9 +12,9 @@ from typing import Any, Final
 from darkroom.catalogue.table import Table
 from darkroom.errors import BadCard, BadSetting, InvalidField, LoraError
 from darkroom.lora.address import parse_address
+from darkroom.lora.index import NAME
 
 TABLE: Final = Path(__file__).parent / "presets.toml"
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 MAX_SCALE: Final = 4
 """The strongest there is, either way."""
 

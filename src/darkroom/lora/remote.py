@@ -12,7 +12,6 @@ from typing import Final, NoReturn, TypeVar
 import aiohttp
 
 from darkroom.errors import (
-    LoraChanged,
     LoraDenied,
     LoraError,
     LoraForbidden,
@@ -99,16 +98,28 @@ class Remote:
         if head is None:
             return None
         if head.version.size_bytes is not None:
-            self.check(head.data, head.version.size_bytes, field=field)
+            await asyncio.to_thread(self.check, head.data, head.version.size_bytes, field=field)
         return head.version
 
-    async def download(self, wanted: Version, into: Incoming, *, field: str, on_advance: Advance) -> Version:
-        """The whole file, its header checked as soon as it has come; what it is by its host's word now.
+    async def download(
+        self, url: str, into: Incoming, *, field: str, on_begin: Callable[[Version], object], on_advance: Advance
+    ) -> Version:
+        """The whole file, its header checked as soon as it has come; which version it is. Raises `LoraError`, OSError
+        (no space, say).
 
-        Raises `LoraChanged` if that is another version, `LoraError`, OSError (no space, say).
+        on_begin: is told the version before the body is read, and may raise.
         """
-        address = self.parse(wanted.url, field=field)
-        return await _tried(lambda: self._download(address, wanted, into, field, on_advance), field)
+        address = self.parse(url, field=field)
+
+        async def attempt() -> Version:
+            into.restart()
+            async with self._open(self.url(address), field, {}) as answer:
+                version = self._version(address, answer, field)
+                on_begin(version)
+                await self._receive(answer.response, into, version.size_bytes, field, on_advance)
+            return version
+
+        return await _tried(attempt, field)
 
     async def _list(self, address: HubFile, field: str) -> list[str]:
         async with self._open(address.listing(self._hub), field, {}) as answer:
@@ -138,18 +149,6 @@ class Remote:
             raise LoraTruncated(f"{field}: the file ends within its header", field=field)
         return await self._head(address, field, known, wanted)
 
-    async def _download(
-        self, address: Address, wanted: Version, into: Incoming, field: str, on_advance: Advance
-    ) -> Version:
-        into.restart()
-        async with self._open(self.url(address), field, {}) as answer:
-            version = self._version(address, answer, field)
-            # With a digest it is the bytes that count, whatever the host calls them by now.
-            if wanted.digest is None and wanted.validator not in (None, version.validator):
-                raise changed(field)
-            await self._receive(answer.response, into, version.size_bytes, field, on_advance)
-        return version
-
     async def _receive(
         self, response: aiohttp.ClientResponse, into: Incoming, size_bytes: int | None, field: str, on_advance: Advance
     ) -> None:
@@ -164,13 +163,13 @@ class Remote:
                 if len(head) >= LENGTH_BYTES:
                     wanted = _header_bytes(head, field)
                 if len(head) >= wanted and size_bytes is not None:
-                    self.check(bytes(head[:wanted]), size_bytes, field=field)
+                    await asyncio.to_thread(self.check, bytes(head[:wanted]), size_bytes, field=field)
                     wanted = None
-            # A disk is not waited for by the loop that others' requests run on.
+            # Neither disk nor header is to hold up the loop that others' requests run on.
             await asyncio.to_thread(into.write, chunk)
             on_advance(into.size_bytes, size_bytes)
         if wanted is not None:
-            self.check(bytes(head), into.size_bytes, field=field)
+            await asyncio.to_thread(self.check, bytes(head), into.size_bytes, field=field)
 
     @asynccontextmanager
     async def _open(self, url: str, field: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
@@ -211,13 +210,6 @@ class Remote:
 
     def _too_large(self, field: str) -> NoReturn:
         raise LoraTooLarge(f"{field}: the file is larger than {self._max_bytes:,} bytes", field=field)
-
-
-def changed(field: str) -> LoraChanged:
-    return LoraChanged(
-        f"{field}: its address has another file now than when the request was accepted; send the request again",
-        field=field,
-    )
 
 
 async def _tried(attempt: Callable[[], Awaitable[T]], field: str) -> T:

@@ -10,9 +10,9 @@ from typing import Final
 from darkroom.errors import BadSetting, LoraError
 from darkroom.lora.address import check_name
 from darkroom.lora.header import Header, header_bytes, parse_header, read_header
-from darkroom.lora.index import Installed
+from darkroom.lora.index import NAME, Installed
 from darkroom.lora.library import Library, Opened
-from darkroom.lora.presets import MAX_SCALE, NAME, Preset
+from darkroom.lora.presets import MAX_SCALE, Preset
 from darkroom.lora.remote import TELLING_BYTES, Advance
 from darkroom.lora.store import NoRoom
 

@@ -7,7 +7,7 @@ along ends by its own doing the next time.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -25,6 +25,8 @@ from darkroom.errors import EngineFailed, JobCancelled, JobError, LeaseLost, Out
 from darkroom.fetch.guard import Fetcher
 from darkroom.job import Failure, Job, Lease, Progress, Result, Stage
 from darkroom.ledger.contract import Ledger
+from darkroom.lora.adapters import Adapters
+from darkroom.lora.convert import AdapterFile
 from darkroom.picture import Limits, write_picture
 from darkroom.settings import Settings
 from darkroom.worker.ahead import Ahead
@@ -53,7 +55,9 @@ class Editor(Preparing, Protocol):
     """The engine, as far as the loop knows it: `prepare` may run beside `make`, `make` beside no other. An error from
     `observe` ends the edit and leaves the engine usable."""
 
-    def make(self, edit: Edit, prepared: Any, observe: Callable[[Progress], None]) -> Made: ...
+    def make(
+        self, edit: Edit, prepared: Any, observe: Callable[[Progress], None], loras: Sequence[AdapterFile]
+    ) -> Made: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +81,7 @@ class Worker:
         ledger: Ledger,
         blobs: Folder,
         fetcher: Fetcher,
+        adapters: Adapters,
         engine: Editor,
         orders: Orders,
         tell: Callable[[Message], None],
@@ -89,7 +94,9 @@ class Worker:
         self._orders = orders
         self._tell = tell
         self._result_metadata = settings.result_metadata
-        self._preparer = Preparer(blobs=blobs, fetcher=fetcher, engine=engine, limits=Limits.of(settings))
+        self._preparer = Preparer(
+            blobs=blobs, fetcher=fetcher, adapters=adapters, engine=engine, limits=Limits.of(settings)
+        )
         self._ahead = Ahead(upcoming=ledger.upcoming, prepare=self._preparer.prepare)
         self._heart = Heart(
             worker=name, ledger=ledger, beat_s=settings.lease_s / HEARTBEATS_A_LEASE, on_cancel=orders.cancel
@@ -145,8 +152,8 @@ class Worker:
         enter(Stage.FETCH)
         if alone:
             self._ahead.wait()
-        preparation = self._ahead.take(job) or self._preparer.prepare(job, on_fetched=partial(enter, Stage.PREPARE))
-        made = self._engine.make(job.edit, preparation.prepared, observe)
+        preparation = self._ahead.take(job) or self._preparer.prepare(job, enter)
+        made = self._engine.make(job.edit, preparation.prepared, observe, preparation.loras)
         return Unwritten(
             image=made.image,
             timings_s={**preparation.timings_s, **made.timings_s},

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from PIL import Image
@@ -13,7 +15,11 @@ from darkroom.blobs.names import input_name
 from darkroom.edit import Edit, PictureRef
 from darkroom.fetch.guard import Fetcher
 from darkroom.job import Job, Stage
+from darkroom.lora.adapters import Adapters
+from darkroom.lora.convert import AdapterFile
 from darkroom.picture import Limits, ReadPicture, read_picture
+
+ADVANCE_S = 1.0
 
 
 class Preparing(Protocol):
@@ -24,9 +30,10 @@ class Preparing(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preparation:
-    """prepared: the engine's. timings_s: what `fetch` and `prepare` took. warnings: about the pictures, for people."""
+    """prepared: the engine's. timings_s: what each stage took. warnings: about the pictures, for people."""
 
     prepared: Any
+    loras: tuple[AdapterFile, ...]
     timings_s: Mapping[str, float]
     warnings: tuple[str, ...]
 
@@ -34,25 +41,48 @@ class Preparation:
 class Preparer:
     """Safe to use from several threads, and for the same job from several workers."""
 
-    def __init__(self, *, blobs: Folder, fetcher: Fetcher, engine: Preparing, limits: Limits) -> None:
+    def __init__(
+        self, *, blobs: Folder, fetcher: Fetcher, adapters: Adapters, engine: Preparing, limits: Limits
+    ) -> None:
         self._blobs = blobs
         self._fetcher = fetcher
+        self._adapters = adapters
         self._engine = engine
         self._limits = limits
 
-    def prepare(self, job: Job, on_fetched: Callable[[], None] = lambda: None) -> Preparation:
-        """Blocks for the network. Raises `JobError` for pictures at fault, `OutOfMemory`, what `on_fetched` raises."""
-        started = time.perf_counter()
-        pictures = asyncio.run(self._pictures(job))
-        fetch_s = time.perf_counter() - started
-        on_fetched()
-        started = time.perf_counter()
-        prepared = self._engine.prepare(job.edit, [picture.image for picture in pictures])
+    def prepare(self, job: Job, enter: Callable[[Stage], None] = lambda _: None) -> Preparation:
+        """Blocks for the network. enter: told of each stage after the first.
+
+        Raises `JobError` for pictures or LoRAs at fault, `OutOfMemory`, what `enter` raises.
+        """
+        timings_s: dict[str, float] = {}
+
+        @contextmanager
+        def timed(stage: Stage) -> Iterator[None]:
+            started = time.perf_counter()
+            yield
+            timings_s[stage] = time.perf_counter() - started
+
+        with timed(Stage.FETCH):
+            pictures = asyncio.run(self._pictures(job))
+        loras: tuple[AdapterFile, ...] = ()
+        if job.edit.loras:
+            enter(Stage.LORAS)
+            with timed(Stage.LORAS):
+                loras = asyncio.run(self._loras(job, _now_and_then(partial(enter, Stage.LORAS))))
+        enter(Stage.PREPARE)
+        with timed(Stage.PREPARE):
+            prepared = self._engine.prepare(job.edit, [picture.image for picture in pictures])
         return Preparation(
             prepared=prepared,
-            timings_s={Stage.FETCH: fetch_s, Stage.PREPARE: time.perf_counter() - started},
+            loras=loras,
+            timings_s=timings_s,
             warnings=tuple(warning for picture in pictures for warning in picture.warnings),
         )
+
+    async def _loras(self, job: Job, advance: Callable[[], None]) -> tuple[AdapterFile, ...]:
+        bring = (self._adapters.bring(lora, lambda *_: advance()) for lora in job.edit.loras)
+        return tuple(await asyncio.gather(*bring))
 
     async def _pictures(self, job: Job) -> list[ReadPicture]:
         async def one(ref: PictureRef) -> ReadPicture:
@@ -72,3 +102,16 @@ class Preparer:
         except FileNotFoundError:
             data = await self._fetcher.fetch(ref.url, field=ref.field)
             return await asyncio.to_thread(self._blobs.keep, name, data)
+
+
+def _now_and_then(tell: Callable[[], None]) -> Callable[[], None]:
+    """`tell`, once in `ADVANCE_S` at most: a long download is no silence."""
+    last = time.monotonic()
+
+    def maybe() -> None:
+        nonlocal last
+        if time.monotonic() - last >= ADVANCE_S:
+            last = time.monotonic()
+            tell()
+
+    return maybe

@@ -19,9 +19,11 @@ from darkroom.engine.device import count_gpus, set_threads
 from darkroom.engine.engine import Engine
 from darkroom.errors import BadSetting, OutOfMemory, SetupError
 from darkroom.fetch.guard import Fetcher
+from darkroom.lora.adapters import Adapters
+from darkroom.lora.base import Base
 from darkroom.observability import logging
 from darkroom.settings import Settings
-from darkroom.stores import open_blobs, open_ledger
+from darkroom.stores import open_blobs, open_ledger, open_loras
 from darkroom.worker.loop import Worker
 from darkroom.worker.messages import Configure, Message, Ready, SetupFailed, from_line, to_line
 from darkroom.worker.orders import Orders
@@ -60,6 +62,7 @@ def main() -> int:
         ledger=open_ledger(settings),
         blobs=open_blobs(settings),
         fetcher=Fetcher(allow=settings.fetch_allow, max_bytes=settings.max_picture_bytes),
+        adapters=Adapters(open_loras(settings), Base(settings.checkpoint)),
         engine=engine,
         orders=orders,
         tell=tell,

@@ -12,7 +12,8 @@ import pytest
 from darkroom.catalogue import Kind, read_catalogue
 
 PAGES = json.loads((Path(__file__).parent / "pages.json").read_text())
-OURS = ("num_inference_steps", "guidance_scale", "negative_prompt")
+SAMPLING = ("num_inference_steps", "guidance_scale", "negative_prompt")
+STRENGTHS = ("lora_scale", "lora_2_scale", "lora_3_scale")
 REQUIRED_AND_SENT_AS_NULL = ("image_2", "image_3")
 """On qwen-image-edit-plus: marked as required, and null in the page's own sample."""
 
@@ -27,8 +28,9 @@ class TestPage:
     def test_parameters_and_their_order(self, catalogue, slug):
         """A card has its page's parameters, in the page's order, and then ours, marked as extensions."""
         parameters = catalogue[slug].parameters
-        assert [*parameters] == [told["name"] for told in PAGES[slug]] + [*OURS]
-        assert [name for name, parameter in parameters.items() if parameter.extension] == [*OURS]
+        ours = [*STRENGTHS, "go_fast", *SAMPLING] if "lora" in parameters else [*SAMPLING]
+        assert [*parameters] == [told["name"] for told in PAGES[slug]] + ours
+        assert [name for name, parameter in parameters.items() if parameter.extension] == ours
 
     def test_types(self, catalogue, slug):
         """A picture is what the page calls a string (uri); all else has the page's type."""
@@ -92,13 +94,13 @@ def test_siblings_differ_in_their_adapter_only(catalogue):
 
 
 def test_sampling(catalogue):
-    """40 steps under guidance by default; on the plain model go_fast takes 8."""
+    """40 steps under guidance by default; go_fast takes 8, and is what the plain model does unless told otherwise."""
     for slug, card in catalogue.items():
         assert (card.quality.num_inference_steps, card.quality.guidance_scale) == (40, 4.0)
         assert card.quality.negative_prompt == " "
-        assert (card.fast is not None) == (slug == "qwen-image-edit-plus")
-    fast = catalogue["qwen-image-edit-plus"].fast
-    assert (fast.num_inference_steps, fast.guidance_scale, fast.negative_prompt) == (8, 4.0, " ")
+        assert card.parameters["go_fast"].default == (slug == "qwen-image-edit-plus")
+        fast = card.fast
+        assert (fast.num_inference_steps, fast.guidance_scale, fast.negative_prompt) == (8, 4.0, " ")
 
 
 def test_words_and_prices(catalogue):

@@ -2,17 +2,19 @@
 
 import hashlib
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
 from darkroom.engine.adapter import load_adapter, merged_weights
 from darkroom.engine.engine import Engine
-from darkroom.engine.kernels import halved
-from darkroom.engine.linear import PackedLinear, form_of
-from darkroom.engine.overlay import Overlay
+from darkroom.engine.held import values_of
+from darkroom.engine.kernels import PLAIN, halved
+from darkroom.engine.linear import Float8Linear, PackedLinear
+from darkroom.engine.overlay import Overlay, strengths_of
 from darkroom.engine.transformer import FUSED
-from darkroom.lora.convert import convert
+from darkroom.lora.convert import AdapterFile, convert
 from edits import an_edit, some_pictures
 from loras import LAYOUTS, MODULES, make_pairs, save
 
@@ -45,7 +47,7 @@ def digest(transformer):
         for parameter in ("weight", "bias"):
             if getattr(module, parameter, None) is not None:
                 hashed.update(f"{name}.{parameter}".encode())
-                hashed.update(form_of(module, parameter).values().float().numpy().tobytes())
+                hashed.update(values_of(module, parameter).float().numpy().tobytes())
     return hashed.hexdigest()
 
 
@@ -58,7 +60,7 @@ def published(transformer):
         for parameter in ("weight", "bias"):
             if getattr(module, parameter, None) is None:
                 continue
-            values = form_of(module, parameter).values()
+            values = values_of(module, parameter)
             if own not in FUSED:
                 is_gain = own.startswith("norm_") and own != "norm_out"
                 found[f"{path}.{parameter}"] = whole(values, 1) if is_gain else values
@@ -140,3 +142,32 @@ def test_packed_matrices_are_merged_too(tiny_checkpoint, adapters):
     assert packed.edit(edit, pictures, lambda _: None).image.tobytes() != before
     overlay.use((), adapters.__getitem__)
     assert packed.edit(edit, pictures, lambda _: None).image.tobytes() == before
+
+
+def test_float8_is_made_of_merged_weights(tiny_checkpoint, adapters):
+    """What is brought to float8 is the sum, not the change; afterwards the float8 weights are those of before."""
+    transformer = Engine.load(tiny_checkpoint, device="cpu", dtype="bfloat16", compile="off")._models.transformer
+    block, name = transformer.blocks[0], "transformer_blocks.0.img_mlp.net.0.proj.weight"
+    plain = torch.nn.Linear(64, 256, dtype=torch.bfloat16).requires_grad_(requires_grad=False)
+    coarse = Float8Linear(plain, PLAIN, keep_at=torch.device("cpu"))
+    block.img_mlp.net[0].proj = coarse
+    before = coarse.weight.float(), coarse.scale
+    overlay = Overlay(transformer, max_bytes=PLENTY)
+    overlay.use((("kohya", 2.0),), adapters.__getitem__)
+    merged = merged_weights({**published(transformer), name: plain.weight.data}, [(adapters["kohya"], 2.0)])[name]
+    torch.testing.assert_close(coarse.weight.float() * coarse.scale, merged.float(), rtol=1 / 16, atol=1e-3)
+    overlay.use((), adapters.__getitem__)
+    assert torch.equal(coarse.weight.float(), before[0])
+    assert torch.equal(coarse.scale, before[1])
+
+
+def test_a_set_is_named_by_what_it_does():
+    """Not by the order it came in: strengths of one file add up, and a file without strength is none."""
+    path = Path("any")
+
+    def named(*pairs):
+        return strengths_of(AdapterFile(path=path, digest=digest, strength=strength) for digest, strength in pairs)
+
+    assert named(("b", 1.0), ("a", 0.5), ("b", 0.25)) == (("a", 0.5), ("b", 1.25))
+    assert named(("a", 1.0), ("b", 0.0)) == (("a", 1.0),)
+    assert named(("a", 1.0), ("a", -1.0)) == ()

@@ -35,6 +35,10 @@ def test_lightning_schedules(steps, sigmas):
         assert made.sigmas == pytest.approx((*sigmas, 0), abs=5e-5)
 
 
+def test_any_checkpoints_schedule_becomes_lightnings():
+    assert PUBLISHED.for_lightning() == LIGHTNING
+
+
 @given(steps=st.integers(2, 100), tokens=st.integers(1, 16384))
 def test_noise_runs_from_all_to_the_terminal_to_none(steps, tokens):
     """Sigmas fall strictly from 1 to `shift_terminal`, then to 0; timesteps are the same in thousandths."""

@@ -27,7 +27,8 @@ from darkroom.errors import (
 )
 from darkroom.fetch import guard
 from darkroom.fetch.addresses import is_public
-from darkroom.fetch.guard import MAX_REDIRECTS, Fetcher, check_address
+from darkroom.fetch.guard import Fetcher, check_address
+from darkroom.fetch.transport import MAX_REDIRECTS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

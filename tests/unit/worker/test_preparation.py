@@ -34,7 +34,13 @@ def host():
 
 @pytest.fixture
 def preparer(bench, host):
-    return Preparer(blobs=bench.blobs, fetcher=host, engine=bench.engine, limits=Limits(max_bytes=10**6, max_px=10**6))
+    return Preparer(
+        blobs=bench.blobs,
+        fetcher=host,
+        adapters=None,
+        engine=bench.engine,
+        limits=Limits(max_bytes=10**6, max_px=10**6),
+    )
 
 
 def test_two_workers_that_fetch_at_once_use_the_same_picture(bench, host, preparer):
