@@ -110,13 +110,19 @@ def digest_of(data: bytes) -> str:
 
 
 def edited(client: httpx.Client, node: Node, photo: str, slug: str, **params) -> tuple[Job, np.ndarray]:
-    """The job and its picture."""
+    """The job and its picture, in whose file the LoRAs are named."""
     asked = {"prompt": "x", "seed": 7, "num_inference_steps": 2, "image_format": "png", **params}
     submitted = run(client, asked | ({"image_1": photo}), slug=slug)
     result = client.get(submitted["response_url"])
     assert result.status_code == HTTPStatus.OK, result.text
     picture = Image.open(BytesIO(client.get(result.json()["output"]).content))
-    return node.service.ledger.job(submitted["request_id"]), np.asarray(picture)
+    job = node.service.ledger.job(submitted["request_id"])
+    told = json.loads(picture.info.get("loras", "[]"))
+    assert [(each["name"], each["strength"]) for each in told] == [
+        (lora.name, lora.strength) for lora in job.edit.loras
+    ]
+    assert all(len(each["sha256"]) == 64 for each in told)
+    return job, np.asarray(picture)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -6,6 +6,7 @@ the process to itself from its claim to its end: whatever is wrong with it takes
 along ends by its own doing the next time.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,9 +63,11 @@ class Editor(Preparing, Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unwritten:
-    """A job's picture before it is a file. timings_s: of all stages up to there, also of those done ahead."""
+    """A job's picture before it is a file. loras: that it was made with, in the edit's order. timings_s: of all stages
+    up to there, also of those done ahead."""
 
     image: Image.Image
+    loras: tuple[AdapterFile, ...]
     timings_s: Mapping[str, float]
     warnings: tuple[str, ...]
 
@@ -156,6 +159,7 @@ class Worker:
         made = self._engine.make(job.edit, preparation.prepared, observe, preparation.loras)
         return Unwritten(
             image=made.image,
+            loras=preparation.loras,
             timings_s={**preparation.timings_s, **made.timings_s},
             warnings=preparation.warnings,
         )
@@ -174,6 +178,11 @@ class Worker:
         started = time.perf_counter()
         image, output = unwritten.image, job.edit.output
         metadata = {"seed": str(job.edit.seed), "slug": job.slug, "request_id": job.id}
+        if unwritten.loras:
+            used = zip(job.edit.loras, unwritten.loras, strict=True)
+            metadata["loras"] = json.dumps(
+                [{"name": ref.name, "sha256": file.digest, "strength": file.strength} for ref, file in used]
+            )
         data = write_picture(image, output, metadata=metadata if self._result_metadata else {})
         blob = result_name(job.id, fence=lease.fence, extension=output.format)
         self._blobs.put(blob, data)
