@@ -23,8 +23,9 @@ from darkroom.engine.adapter import load_adapter
 from darkroom.engine.decode import decode
 from darkroom.engine.denoise import Conditions, denoise, make_passes
 from darkroom.engine.device import Precision, choose_device, choose_dtype, measure_device
+from darkroom.engine.fusion import CompileMode
 from darkroom.engine.memo import Memo
-from darkroom.engine.models import CompileMode, Models, load_models, make_overlay
+from darkroom.engine.models import Models, load_models, make_overlay
 from darkroom.engine.overlay import Overlay, strengths_of
 from darkroom.engine.prepare import Prepared, Reference, VisionConfig, prepare
 from darkroom.engine.rope import joint_rope

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Literal
 
 import torch
 
 from darkroom.checkpoint.compare import compare
 from darkroom.checkpoint.layout import Component, Layout
 from darkroom.checkpoint.tensors import UNUSED, needed_tensors
-from darkroom.engine import kernels
+from darkroom.engine.fusion import CompileMode, choose
 from darkroom.engine.lend import HOST, lend_from_host
 from darkroom.engine.linear import OUTLIERS, Float8Linear, PackedLinear, can_pack, reform
 from darkroom.engine.load import WithoutMemory, fill
@@ -21,7 +20,6 @@ from darkroom.engine.vae import Vae
 from darkroom.memory.needs import Part
 from darkroom.memory.plan import Place, Plan
 
-CompileMode = Literal["auto", "on", "off"]
 FLOAT8 = "float8_e4m3fn"
 MODULATION = ("img_mod.", "txt_mod.")
 
@@ -73,7 +71,7 @@ def load_transformer(
     Raises `BadCheckpoint`, `BadSetting`.
     """
     blocks_bytes = plan[Part.BLOCKS].size_bytes
-    chosen = kernels.choose(mode, device, blocks_bytes)
+    chosen = choose(mode, device, blocks_bytes)
     with WithoutMemory():
         transformer = Transformer(TransformerConfig.read(component.config), chosen)
     keep_at = {Place.DEVICE: device, Place.HOST: HOST, Place.NONE: None}[plan.run_copy]

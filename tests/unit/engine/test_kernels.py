@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  its customary name
 
-from darkroom.engine import kernels
+from darkroom.engine import fusion
 from darkroom.engine.kernels import PLAIN, compiled, halved
 from darkroom.engine.rope import joint_rope
 from darkroom.errors import BadSetting
@@ -86,25 +86,25 @@ def test_float8_fills_its_format_row_by_row():
 
 def test_a_compiler_is_used_where_it_pays_and_missed_only_where_it_was_asked_for(monkeypatch):
     """`auto` leaves small models on a CPU alone; `on` without a compiler is refused, `auto` is not."""
-    many, few = kernels.WORTH_COMPILING_BYTES, kernels.WORTH_COMPILING_BYTES - 1
+    many, few = fusion.WORTH_COMPILING_BYTES, fusion.WORTH_COMPILING_BYTES - 1
     monkeypatch.setattr(shutil, "which", lambda name: name)
-    assert kernels.choose("auto", CPU, many) is compiled()
-    assert kernels.choose("auto", CPU, few) is PLAIN
-    assert kernels.choose("on", CPU, few) is compiled()
-    assert kernels.choose("off", CPU, many) is PLAIN
+    assert fusion.choose("auto", CPU, many) is compiled()
+    assert fusion.choose("auto", CPU, few) is PLAIN
+    assert fusion.choose("on", CPU, few) is compiled()
+    assert fusion.choose("off", CPU, many) is PLAIN
     monkeypatch.setattr(shutil, "which", lambda _name: None)
-    assert kernels.choose("auto", CPU, many) is PLAIN
+    assert fusion.choose("auto", CPU, many) is PLAIN
     with pytest.raises(BadSetting, match="compile = on needs a C\\+\\+ compiler"):
-        kernels.choose("on", CPU, many)
+        fusion.choose("on", CPU, many)
 
 
 def test_a_gpu_has_its_own_kernels_where_triton_can_make_them(monkeypatch):
     """However small the model; and torch as it is where Triton can't, unless it was asked for."""
     gpu = torch.device("cuda")
-    monkeypatch.setattr(kernels, "_can_triton", lambda _gpu: True)
-    monkeypatch.setattr(kernels, "_triton", lambda: "Triton's")
-    assert [kernels.choose(mode, gpu, 0) for mode in ("auto", "on", "off")] == ["Triton's", "Triton's", PLAIN]
-    monkeypatch.setattr(kernels, "_can_triton", lambda _gpu: False)
-    assert kernels.choose("auto", gpu, 0) is PLAIN
+    monkeypatch.setattr(fusion, "_can_triton", lambda _gpu: True)
+    monkeypatch.setattr(fusion, "_triton", lambda: "Triton's")
+    assert [fusion.choose(mode, gpu, 0) for mode in ("auto", "on", "off")] == ["Triton's", "Triton's", PLAIN]
+    monkeypatch.setattr(fusion, "_can_triton", lambda _gpu: False)
+    assert fusion.choose("auto", gpu, 0) is PLAIN
     with pytest.raises(BadSetting, match="compile = on needs Triton"):
-        kernels.choose("on", gpu, 0)
+        fusion.choose("on", gpu, 0)
