@@ -32,6 +32,7 @@ fix: $(INSTALLED) ## Mend what the linter can
 
 bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine: some ten minutes
 	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python -m benchmarks.run
+	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python -m benchmarks.loras
 
 nano: $(INSTALLED) ## Train the small checkpoint into build/nano: hours on a CPU, resumed where it was stopped
 	$(BIN)/python -m training.run --out build/nano

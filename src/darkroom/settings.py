@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="Whether the transformer's small operations are fused: by Triton kernels on a GPU, by torch's compiler "
-        "on a CPU; auto: where that is possible, on a CPU if the model is so large that it pays.",
+        description="Whether the transformer's small operations are fused: on a GPU by Triton kernels, on a CPU by "
+        "torch's compiler; auto: where that is possible, on a CPU if the model is so large that it pays.",
     )
     encode_cache_mb: int = Field(
         default=256,
