@@ -125,7 +125,7 @@ def make_files(checkpoint: Path, folder: Path) -> tuple[list[LoraFile], list[flo
         source = save(folder / f"{number}.safetensors", LAYOUTS["diffusers"].write(pairs))
         canonical = folder / f"{number}.canonical"
         converting_s.append(seconds(partial(convert, source, canonical, modules)))
-        # Not the number alone: PEFT finds an adapter's name in its keys, where blocks have numbers too.
+        # Not the number alone: diffusers warns of keys that contain an adapter's name, and blocks have numbers too.
         file = AdapterFile(path=canonical, digest=f"lora_{number}", strength=1.0)
         files.append(LoraFile(source=source, canonical=file))
     return files, converting_s

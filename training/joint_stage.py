@@ -55,6 +55,8 @@ class JointRun:
         self.pool = Pool(self.vocabulary)
         torch.manual_seed(config.seed)
         self.editor, self.averaged = (new_editor(config, self.vocabulary, device) for _ in range(2))
+        if (start := folder / "joint" / "start.pt").exists():
+            self.editor.load_state_dict(torch.load(start, weights_only=True))
         self.averaged.load_state_dict(self.editor.state_dict())
         if compiled:
             compile_pointwise()

@@ -1,6 +1,7 @@
 """The LoRAs' benchmark, gone through once on the tiny checkpoint: its figures say nothing, its tables must be whole."""
 
 import json
+from itertools import product
 
 import pytest
 import torch
@@ -55,15 +56,15 @@ def test_a_kept_set_is_not_merged_again(results):
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
 def test_both_sides_come_to_the_set_switched_to(tiny_checkpoint, files, monkeypatch):
-    """What is timed is the same work: the second set's sum in every layer, and of ours afterwards what was loaded."""
+    """What is timed is the same work, to either set: its sum in every layer, and of ours afterwards what was loaded."""
     transformer = Engine.load(tiny_checkpoint, device="cpu", dtype="float32")._models.transformer
     ours, peft = loras.Ours(transformer, files), loras.Peft(tiny_checkpoint, torch.float32, files)
     theirs = peft.pipeline.transformer
     base = {name: value.clone() for name, value in theirs.state_dict().items()}
-    chosen = [load_adapter(files[number].canonical.path) for number in loras.TWO[1]]
-    merged = merged_weights(base, [(adapter, 1.0) for adapter in chosen])
+    adapters = [(load_adapter(file.canonical.path), 1.0) for file in files]
+    merged = [merged_weights(base, [adapters[number] for number in chosen]) for chosen in loras.TWO]
     parts = {part for parts in FUSED.values() for part in parts}
-    apart = [name for name in merged if name.split(".")[-2] not in parts]
+    apart = [name for name in merged[0] if name.split(".")[-2] not in parts]
     switches = []
 
     def weight_of_ours(name):
@@ -77,10 +78,10 @@ def test_both_sides_come_to_the_set_switched_to(tiny_checkpoint, files, monkeypa
         for name in names:
             torch.testing.assert_close(weight_of(name), expected[name], rtol=1e-4, atol=1e-5, msg=name)
 
-    def looking(weight_of, names):
+    def looking(weight_of, names, expected):
         def seconds(switch):
             switch()
-            assert_all(weight_of, names, merged)
+            assert_all(weight_of, names, expected)
             switches.append(switch)
             return 0.0
 
@@ -88,12 +89,12 @@ def test_both_sides_come_to_the_set_switched_to(tiny_checkpoint, files, monkeypa
 
     for calls, weight_of, names in (
         ((ours.merged_anew, ours.files_again, ours.kept), weight_of_ours, apart),
-        ((peft.files_again, peft.in_memory), weight_of_theirs, merged),
+        ((peft.files_again, peft.in_memory), weight_of_theirs, merged[0]),
     ):
-        monkeypatch.setattr(loras, "seconds", looking(weight_of, names))
-        for call in calls:
-            call(0)
-    assert len(switches) == 5
+        for call, number in product(calls, (0, 1)):
+            monkeypatch.setattr(loras, "seconds", looking(weight_of, names, merged[1 - number]))
+            call(number)
+    assert len(switches) == 10
     assert_all(weight_of_ours, apart, base)
 
 

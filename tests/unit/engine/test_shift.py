@@ -13,7 +13,7 @@ from darkroom.engine.prepare import VisionConfig, prepare
 from darkroom.engine.vae import Vae
 from edits import an_edit
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parents[3] / "training" / "start"
 PHOTO = Path(__file__).parents[3] / "samples" / "mug.jpg"
 PLACES = ((0.3, 0.4), (0.5, 0.5), (0.62, 0.71), (0.8, 0.25))
 """Across and down, as parts of the sides."""

@@ -14,7 +14,7 @@ from darkroom.engine.vae_model import RmsNorm, UpConv, through
 from darkroom.engine.vae_strips import make_strips
 from darkroom.errors import BadCheckpoint
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parents[3] / "training" / "start"
 SIZES = [(32, 32), (96, 160), (224, 64)]
 
 
