@@ -29,7 +29,7 @@ def keep(out: Path, folder: Path) -> None:
         weights = torch.load(out / "joint" / "state.pt", weights_only=True, map_location="cpu")["averaged"]
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(SHARDS):
-        names = sorted(weights)[number::SHARDS]
+        names = sorted(weights, key=lambda name: (weights[name].numel(), name))[number::SHARDS]
         path = folder / f"editor-{number + 1}-of-{SHARDS}.safetensors"
         save_file({name: weights[name].bfloat16().contiguous() for name in names}, path)
         # The writer makes files for their owner alone.
