@@ -30,7 +30,7 @@ fix: $(INSTALLED) ## Mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine: some ten minutes
+bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine: some fifteen minutes
 	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python -m benchmarks.run
 	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python -m benchmarks.loras
 

@@ -1,7 +1,9 @@
 """The command as people run it: real processes on the tiny checkpoint."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +141,23 @@ def home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def slow_checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The same at a size that takes seconds for many steps, to be stopped in the middle."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("slow") / "tiny")
+    sizes = json.loads((folder / "darkroom.json").read_text())
+    (folder / "darkroom.json").write_text(json.dumps({**sizes, "output_area_px": 640**2}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slow_server(slow_checkpoint, tmp_path_factory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("slow-home")
+    with serving("--checkpoint", slow_checkpoint, "--data", home / "data", log=home / "log") as served:
+        yield served.wait_ready()
+        assert served.stop(signal.SIGINT) == 0, served.log.read_text()
+
+
+@pytest.fixture(scope="module")
 def server(home, tiny_checkpoint) -> Iterator[Served]:
     with serving("--checkpoint", tiny_checkpoint, "--data", home / "data", log=home / "log") as served:
         yield served.wait_ready()
@@ -209,7 +228,7 @@ def test_the_suffix_gives_the_format(server, photo, tmp_path):
         (("--steps", 0), 2, "num_inference_steps"),
         (("--aspect-ratio", "7:1"), 2, "aspect_ratio"),
         (("--key", "dk_wrong"), 2, "API key is invalid"),
-        (("-m", "qwen-image-edit-plus-relight"), 2, "adapter"),
+        (("-m", "qwen-image-edit-plus-relight"), 2, "darkroom loras fetch relight"),
         (("http://127.0.0.1:9/x.png",), 2, "image_2"),
         (("http://nowhere.invalid/x.png",), 1, "image_2"),
     ],
@@ -236,23 +255,23 @@ def test_edit_here_says_what_is_wrong(photo, tmp_path):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_edit_is_cancelled_on_the_server(server, photo, tmp_path, sig):
+def test_a_stopped_edit_is_cancelled_on_the_server(slow_server, photo, tmp_path, sig):
     """Ctrl-C, or SIGTERM, cancels the command's job on the server and gives the price back."""
-    before = server.call("GET", "/v1/get-user-credits", server.key).json()["credits"]
+    before = slow_server.call("GET", "/v1/get-user-credits", slow_server.key).json()["credits"]
     command = [DARKROOM, "edit", photo, "-p", "x", "-o", tmp_path / "out.png", "--steps", str(LONG)]
     with subprocess.Popen(
-        [*command, "--server", server.url, "--key", server.key],
+        [*command, "--server", slow_server.url, "--key", slow_server.key],
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as editing:
-        poll_until(lambda: jobs(server)["PROCESSING"], "the job runs")
+        poll_until(lambda: jobs(slow_server)["PROCESSING"], "the job runs")
         os.killpg(editing.pid, sig)
         assert editing.wait(PATIENCE_S) == 130
         assert editing.stderr.read() == "darkroom: cancelled\n"
-    poll_until(lambda: not jobs(server)["PROCESSING"], "the job ends")
-    assert server.call("GET", "/v1/get-user-credits", server.key).json()["credits"] == before
+    poll_until(lambda: not jobs(slow_server)["PROCESSING"], "the job ends")
+    assert slow_server.call("GET", "/v1/get-user-credits", slow_server.key).json()["credits"] == before
     assert not (tmp_path / "out.png").exists()
 
 
@@ -269,13 +288,13 @@ def jobs(server: Served) -> dict[str, int]:
     return httpx.get(f"{server.url}/health/ready", timeout=PATIENCE_S).json()["jobs"]
 
 
-def test_ctrl_c_cancels_here(tiny_checkpoint, photo, tmp_path):
+def test_ctrl_c_cancels_here(slow_checkpoint, photo, tmp_path):
     """Interrupting an edit in this process, worker and all, cancels its job and leaves nothing half done."""
     data = tmp_path / "data"
     command = [DARKROOM, "edit", photo, "-p", "x", "-o", tmp_path / "out.png", "--steps", str(LONG)]
     with subprocess.Popen(
         command,
-        env=environment(checkpoint=tiny_checkpoint, data=data, log_level="info"),
+        env=environment(checkpoint=slow_checkpoint, data=data, log_level="info"),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -293,10 +312,10 @@ def test_ctrl_c_cancels_here(tiny_checkpoint, photo, tmp_path):
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_stop_gives_the_running_job_back(tiny_checkpoint, photo, tmp_path):
+def test_a_stop_gives_the_running_job_back(slow_checkpoint, photo, tmp_path):
     """SIGTERM with a job running exits 0 in time; the next server, which prints no second key, ends that job. A second
     Ctrl-C cuts the draining short, and the job is given back all the same."""
-    where = ("--checkpoint", tiny_checkpoint, "--data", tmp_path / "data")
+    where = ("--checkpoint", slow_checkpoint, "--data", tmp_path / "data")
     with serving(*where, log=tmp_path / "first", drain_s=0) as first:
         key = first.wait_ready().key
         request_id = submit(first, key, photo, steps=30)
