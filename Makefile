@@ -5,12 +5,12 @@ INSTALLED := $(VENV)/.installed
 KERNELS := $(VENV)/.kernels
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check fix bench nano docs clean
+.PHONY: help demo test test-slow check fix bench nano eval docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Start the service, edit the sample photo through its API, say where the result is
+demo: $(INSTALLED) ## Start the service, edit the samples through its API, lay out what came of it
 	$(BIN)/python scripts/demo.py
 
 test: $(KERNELS) ## Run the tests
@@ -31,11 +31,15 @@ fix: $(INSTALLED) ## Mend what the linter can
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## Time an edit against the reference pipeline, on this machine: some fifteen minutes
-	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python -m benchmarks.run
-	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python -m benchmarks.loras
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.run
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.loras
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.nano
 
 nano: $(INSTALLED) ## Train the small checkpoint into build/nano: hours on a CPU, resumed where it was stopped
 	$(BIN)/python -m training.run --out build/nano
+
+eval: $(INSTALLED) ## Measure the shipped checkpoint's edits through the API, and write docs/nano-figures.md: half an hour
+	$(BIN)/python -m training.evaluate --page docs/nano-figures.md
 
 docs: $(INSTALLED) ## Write the docs pages that come from the code
 	$(BIN)/python scripts/settings_page.py

@@ -1,69 +1,59 @@
 """Ours against the reference pipeline: the same edits, on the same checkpoint, in turns."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.request import Request, make_request
-from benchmarks.sides import Stages, Theirs, ours
+from benchmarks.elsewhere import COMPILED, OURS, REFERENCE, WARM_UP_STEPS, Elsewhere, Stages
 from benchmarks.timing import Spread, in_turns
-from benchmarks.work import MEMO_BYTES
 from darkroom.engine.device import Precision
-from darkroom.engine.engine import Engine
-
-WARM_UP_STEPS = 2
-"""The fewest for which the reference's schedule is made of numbers."""
 
 
 class Comparison:
-    """Both sides in one dtype. compiled: the reference with its transformer's blocks compiled, where that works."""
+    """The sides in one dtype, to be closed. sides: those beside ours and the plain reference; one that does not compile
+    is left out."""
 
-    def __init__(self, checkpoint: Path, dtype: Precision, *, compiling: bool) -> None:
+    def __init__(self, checkpoint: Path, dtype: Precision, sides: Sequence[str] = ()) -> None:
         self.dtype = dtype
-        self.engine = Engine.load(checkpoint, device="cpu", dtype=dtype, memo_bytes=MEMO_BYTES)
-        self.reference = Theirs(checkpoint, getattr(torch, dtype))
-        self.compiled: Theirs | None = None
-        self.compiling: dict[str, Any] = {"dtype": dtype, "tried": compiling}
-        if compiling:
-            self._compile(Theirs(checkpoint, getattr(torch, dtype)))
+        self.compiling: dict[str, Any] = {"dtype": dtype}
+        self._sides: dict[str, Elsewhere] = {}
+        for side in (OURS, REFERENCE, *sides):
+            try:
+                self._sides[side] = Elsewhere(side, checkpoint, dtype)
+            except RuntimeError as error:
+                if side != COMPILED:
+                    raise
+                self.compiling["failed"] = str(error)
+        if COMPILED in self._sides:
+            self.compiling["seconds"] = self._sides[COMPILED].compiling_s
 
-    def _compile(self, theirs: Theirs) -> None:
-        started = time.perf_counter()
-        theirs.pipeline.transformer.compile_repeated_blocks(dynamic=True)
-        try:
-            theirs.edit(make_request(0, steps=WARM_UP_STEPS))
-        except RuntimeError as error:
-            self.compiling |= {"failed": str(error).strip().splitlines()[0]}
-            return
-        self.compiled = theirs
-        self.compiling |= {"seconds": round(time.perf_counter() - started, 1)}
+    def row(
+        self, *, pictures: int, steps: int, rounds: int, sides: Sequence[str] = (), side_px: int | None = None
+    ) -> dict[str, Any]:
+        """sides: of those given, beside ours and the plain reference."""
 
-    def row(self, *, pictures: int, steps: int, rounds: int, budget_s: float, compiled: bool = False) -> dict[str, Any]:
-        """compiled: beside the plain reference, where it compiles."""
-        sides = {"ours": partial(ours, self.engine), "reference": self.reference.edit}
-        if compiled and self.compiled is not None:
-            sides["compiled"] = self.compiled.edit
+        def call(side: Elsewhere, number: int) -> Stages:
+            taken = steps if number else WARM_UP_STEPS
+            return side.edit(number, pictures=pictures, steps=taken, side_px=side_px)
 
-        def call(edit: Callable[[Request], Stages], number: int) -> Stages:
-            return edit(make_request(number, pictures=pictures, steps=steps if number else WARM_UP_STEPS))
-
+        chosen = [name for name in self._sides if name in (OURS, REFERENCE, *sides)]
         found = in_turns(
-            {name: partial(call, edit) for name, edit in sides.items()},
+            {name: partial(call, self._sides[name]) for name in chosen},
             rounds=rounds,
-            budget_s=budget_s,
-            about=f"{self.dtype}, {pictures} picture(s), {steps} steps, {' · '.join(sides)}",
+            about=f"{self.dtype}, {pictures} picture(s), {steps} steps, {' · '.join(chosen)}",
         )
         return {
             "dtype": self.dtype,
             "pictures": pictures,
             "steps": steps,
-            "ratios": {name: _ratios(found[name], found["ours"]) for name in sides if name != "ours"},
+            "ratios": {name: _ratios(found[name], found[OURS]) for name in chosen if name != OURS},
             "seconds": {name: _seconds(stages) for name, stages in found.items()},
         }
+
+    def close(self) -> None:
+        for side in self._sides.values():
+            side.close()
 
 
 def _ratios(theirs: list[Stages], ours: list[Stages]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_edits, gpu_parity, gpu_report, gpu_steps
+from benchmarks import gpu_edits, gpu_loras, gpu_parity, gpu_report, gpu_steps
 from benchmarks.gpu_bench import Bench, Found
 from benchmarks.gpu_checkpoint import hollow_checkpoint
 
@@ -74,6 +74,7 @@ SECTIONS: Mapping[str, tuple[Callable[[Bench], Found], float]] = {
     "profiled": (gpu_steps.profiled, 30),
     "launching": (gpu_steps.launching, 45),
     "waits": (gpu_steps.waits, 20),
+    "loras": (gpu_loras.loras, 40),
     "reference_speed": (gpu_parity.reference_speed, 110),
     "kernels": (gpu_parity.kernels, 75),
     "whole": (gpu_edits.whole, 180),

@@ -5,31 +5,29 @@ Writes loras.json and loras.md, tables of it, into benchmarks/results.
 
 import argparse
 import json
-import random
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks import machine, report
+from benchmarks import machine, report, stream
 from benchmarks.checkpoint import sized_checkpoint
-from benchmarks.request import make_request
 from benchmarks.run import CHECKPOINT, RESULTS, _describe
 from benchmarks.timing import Spread, in_turns, seconds
 from darkroom.engine.adapter import Adapter, load_adapter
 from darkroom.engine.engine import Engine
 from darkroom.engine.held import values_of
+from darkroom.engine.linear import PACK_FROM_STEPS
 from darkroom.engine.overlay import Overlay, strengths_of
 from darkroom.engine.transformer import Transformer
-from darkroom.job import Stage
 from darkroom.lora.convert import AdapterFile, convert
 from darkroom.lora.modules import Modules
 from loras import LAYOUTS, TARGETS, save
@@ -43,7 +41,6 @@ SETS = tuple(combinations(range(FILES), 3))
 """Twenty, by the files' numbers."""
 TWO = (SETS[0], SETS[-1])
 """That are switched between: they have no file in common."""
-STREAM_STEPS = 4
 PLENTY = 2**40
 
 Times = dict[str, float]
@@ -55,6 +52,8 @@ COMPARED = (
     ("switch: files read again, then merged", "ours, files read again", READ),
     ("switch: adapters in memory, merged anew", "ours, adapters in memory", READ),
     ("switch: adapters in memory, merged anew", "ours, adapters in memory", HELD),
+    ("switch: adapters in memory, merged anew and packed", "ours, adapters in memory, packed", READ),
+    ("switch: adapters in memory, merged anew and packed", "ours, adapters in memory, packed", HELD),
     ("switch: set kept merged", "ours, kept merged", READ),
     ("switch: set kept merged", "ours, kept merged", HELD),
 )
@@ -62,9 +61,10 @@ COMPARED = (
 
 HOW_PEFT = """PEFT's time over ours, by round. PEFT: `load_lora_weights`, `set_adapters` and `fuse_lora`; a switch
 begins with `unfuse_lora`, and with `delete_adapters` where files are read again."""
+HOW_PACKED = f"""For an edit of {PACK_FROM_STEPS} steps or more, matrices are packed once they are merged: that takes
+as long as about four steps with packed ones save. For fewer they are left as they are."""
 HOW_READ = """Ours reads canonical files, which are mapped when loaded and whose pages are touched when they are merged.
 Converting a file into one is done once, when the LoRA is fetched."""
-NO_AFFINITY = "There is no affinity: jobs run in the order they come, none waits for others of its set."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class LoraFile:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loras", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of switches (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=15, help="of the stream (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=100, help="of the stream (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help=f"another one than {CHECKPOINT}, which is made if absent")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where results are written (default: %(default)s)")
     asked = parser.parse_args(arguments)
@@ -104,7 +104,7 @@ def measure(checkpoint: Path, *, rounds: int, jobs: int) -> dict[str, Any]:
             "file_bytes": files[0].canonical.path.stat().st_size,
             "converting_s": Spread.of(converting_s).row(),
             **_switches(engine, checkpoint, files, rounds),
-            "stream": _stream(engine, checkpoint, files, jobs),
+            "stream": stream.measure(checkpoint, [[files[number].canonical for number in each] for each in SETS], jobs),
         }
     return found | {"took_s": round(time.perf_counter() - started)}
 
@@ -141,6 +141,9 @@ class Ours:
         self._loaded = {digest: load_adapter(path) for digest, path in self._paths.items()}
         self._keeping = Overlay(transformer, max_bytes=PLENTY)
         self._merging = Overlay(transformer, max_bytes=0)
+        self._merging.use(self._sets[0], self._loaded.__getitem__)
+        self._places = list(self._merging._used)
+        self._merging.use((), self._loaded.__getitem__)
 
     def first(self, number: int) -> Times:
         """The set's files read, then merged where nothing was merged before."""
@@ -159,23 +162,23 @@ class Ours:
     def merged_anew(self, number: int) -> Times:
         return self._switch(self._merging, self._loaded.__getitem__, number)
 
+    def merged_and_packed(self, number: int) -> Times:
+        return self._switch(self._merging, self._loaded.__getitem__, number, steps=PACK_FROM_STEPS)
+
     def kept(self, number: int) -> Times:
         return self._switch(self._keeping, self._loaded.__getitem__, number)
 
     def touched(self) -> list[Tensor]:
         """The weights that a set changes, as they were loaded."""
-        self._merging.use(self._sets[0], self._loaded.__getitem__)
-        places = list(self._merging._used)
-        self._merging.use((), self._loaded.__getitem__)
-        return [values_of(*place) for place in places]
+        return [values_of(*place) for place in self._places]
 
     def _read(self, digest: str) -> Adapter:
         return load_adapter(self._paths[digest])
 
-    def _switch(self, overlay: Overlay, load: Callable[[str], Adapter], number: int) -> Times:
+    def _switch(self, overlay: Overlay, load: Callable[[str], Adapter], number: int, *, steps: int = 1) -> Times:
         before, after = self._sets[number % 2], self._sets[1 - number % 2]
-        overlay.use(before, load)
-        taken = seconds(partial(overlay.use, after, load))
+        overlay.use(before, load, steps=steps)
+        taken = seconds(partial(overlay.use, after, load, steps=steps))
         overlay.use((), load)
         return {"total": taken}
 
@@ -254,6 +257,7 @@ def _switches(engine: Engine, checkpoint: Path, files: Sequence[LoraFile], round
             "ours, first": ours.first,
             "ours, files read again": ours.files_again,
             "ours, adapters in memory": ours.merged_anew,
+            "ours, adapters in memory, packed": ours.merged_and_packed,
             "ours, kept merged": ours.kept,
             "PEFT, first": peft.first,
             READ: peft.files_again,
@@ -286,39 +290,6 @@ def _ratio(above: Sequence[Times], below: Sequence[Times]) -> dict[str, float]:
     return Spread.of([one["total"] / other["total"] for one, other in zip(above, below, strict=True)]).row()
 
 
-def _stream(engine: Engine, checkpoint: Path, files: Sequence[LoraFile], jobs: int) -> dict[str, Any]:
-    """Jobs in the order they come, each with its set, in turns with the same jobs under one set."""
-    # One more than is counted: the first round warms up.
-    weights = [1 / rank for rank in range(1, len(SETS) + 1)]
-    drawn = random.Random(0).choices(SETS, weights, k=jobs + 1)  # noqa: S311
-    alone = Engine.load(checkpoint, device="cpu")
-
-    def make(engine: Engine, sets: Sequence[tuple[int, ...]], number: int) -> Times:
-        request = make_request(number, steps=STREAM_STEPS)
-        started = time.perf_counter()
-        prepared = engine.prepare(request.edit, request.pictures)
-        loras = [files[chosen].canonical for chosen in sets[number]]
-        made = engine.make(request.edit, prepared, lambda _: None, loras)
-        return {"total": time.perf_counter() - started, "merge": made.timings_s[Stage.MERGE.value]}
-
-    taken = in_turns(
-        {"mixed": partial(make, engine, drawn), "one": partial(make, alone, [SETS[0]] * (jobs + 1))},
-        rounds=jobs,
-        about="jobs",
-    )
-    total_s = {name: sum(each["total"] for each in times) for name, times in taken.items()}
-    return {
-        "jobs": jobs,
-        "steps": STREAM_STEPS,
-        "sets": len(SETS),
-        "changes": sum(one != other for one, other in pairwise(drawn)),
-        "longer": round(total_s["mixed"] / total_s["one"] - 1, 4),
-        "jobs_per_minute": {name: round(60 * jobs / each, 2) for name, each in total_s.items()},
-        "seconds": {name: _by_part(times) for name, times in taken.items()},
-        "merging_s": round(sum(each["merge"] for each in taken["mixed"]), 4),
-    }
-
-
 def write(found: Mapping[str, Any]) -> str:
     files = (
         f"Sets of three LoRAs of rank {found['rank']} on attention and MLP of both streams, {found['dtype']}, "
@@ -332,7 +303,7 @@ def write(found: Mapping[str, Any]) -> str:
         "### Against copying the weights",
         *_against_copy(found),
         "### A stream of jobs",
-        *_of_stream(found["stream"]),
+        *stream.tables(found["stream"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -353,6 +324,7 @@ def _against_peft(found: Mapping[str, Any]) -> Iterator[str]:
             for row in found["against_peft"]
         ],
     )
+    yield HOW_PACKED
     rows = [[name, _ms(taken[name]["load"]), _ms(taken[name]["merge"])] for name in ("ours, first", "PEFT, first")]
     yield report._table(["", "load", "merge"], rows)
     yield f"{HOW_READ} Here it took {_ms(found['converting_s'])} a file."
@@ -361,29 +333,14 @@ def _against_peft(found: Mapping[str, Any]) -> Iterator[str]:
 def _against_copy(found: Mapping[str, Any]) -> Iterator[str]:
     taken = found["seconds"]
     yield (
-        f"Against `copy_` of the weights that a set changes, {found['copied_bytes'] / 1e6:.0f} MB read and as much "
-        f"written, into memory that is there already: {_ms(taken['copy']['total'])}."
+        "To merge a set anew, the pristine weights that it changes must be read, and as much written. The floor is "
+        f"`copy_` of just that, {found['copied_bytes'] / 1e6:.0f} MB, into memory that is there already: "
+        f"{_ms(taken['copy']['total'])}. For a set kept merged nothing has to move."
     )
     yield report._table(
         ["", "ratio", "takes"],
         [[name, f"**{_times(ratio)}**", _ms(taken[name]["total"])] for name, ratio in found["against_copy"].items()],
     )
-
-
-def _of_stream(stream: Mapping[str, Any]) -> Iterator[str]:
-    rate, taken = stream["jobs_per_minute"], stream["seconds"]
-    yield (
-        f"{stream['jobs']} jobs of {stream['steps']} steps over {stream['sets']} sets, drawn by Zipf's law; "
-        f"{stream['changes']} times the set is another than the one before. In turns with the same jobs under one set."
-    )
-    yield report._table(
-        ["jobs", "a minute", "one job", "of it merging"],
-        [
-            [name, rate[key], report._seconds(taken[key]["total"]), _ms(taken[key]["merge"])]
-            for name, key in (("over all sets, as they come", "mixed"), ("under one set", "one"))
-        ],
-    )
-    yield f"The time of the whole stream against one set: **{stream['longer']:+.1%}**. {NO_AFFINITY}"
 
 
 def _times(spread: Mapping[str, float]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from darkroom.worker.environment import ENVIRONMENT
+
 FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16")
 """Of a processor, that decide how it multiplies."""
 
@@ -18,7 +20,7 @@ def describe() -> dict[str, Any]:
         **_cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "told": {name: os.environ.get(name) for name in ENVIRONMENT},
         "load_at_start": [round(load, 2) for load in os.getloadavg()],
         **{name: version(name) for name in ("torch", "diffusers", "transformers")},
         "commit": _git("rev-parse", "--short", "HEAD") + ("-dirty" if _git("status", "--porcelain", "src") else ""),

@@ -6,18 +6,21 @@ Writes bench.json, bench.md (tables of it) and growth.svg into benchmarks/result
 import argparse
 import json
 import time
-import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import ablations, growth, linear, machine, plot, report, waiting
+from benchmarks import ablations, environments, growth, linear, machine, plot, report
 from benchmarks.checkpoint import sized_checkpoint
 from benchmarks.comparison import Comparison
-from darkroom.engine.device import choose_dtype
+from benchmarks.elsewhere import ALIKE, COMPILED, begin_as_ours
+from benchmarks.work import MEMO_BYTES
+from darkroom.engine.device import Precision, choose_dtype
+from darkroom.engine.engine import Engine
 
 CHECKPOINT = Path("build/bench/sized")
 RESULTS = Path(__file__).parent / "results"
@@ -27,13 +30,15 @@ LINEAR_STEPS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much is measured. stage_steps: of the denoise stages that are timed by themselves."""
+    """How much is measured. dtypes: beside the one that the engine chooses by itself on this machine. sides: beside
+    ours and the reference. stage_steps: of the denoise stages that are timed by themselves."""
 
     pictures: tuple[int, ...]
     steps: int
     stage_steps: int
     rounds: int
-    compiling: bool
+    dtypes: tuple[Precision, ...]
+    sides: tuple[str, ...]
     floor_side: int
     ablations_s: float
     machines: tuple[str, ...]
@@ -47,10 +52,11 @@ WHOLE = Extent(
     steps=8,
     stage_steps=4,
     rounds=3,
-    compiling=True,
+    dtypes=("float32", "bfloat16"),
+    sides=(COMPILED, ALIKE),
     floor_side=4096,
     ablations_s=90,
-    machines=(waiting.IDLE, waiting.BUSY),
+    machines=(environments.IDLE, environments.BUSY),
     sides_px=(192, 256, 320, 384),
     growing_steps=(2, 4, 8, 12),
     growing_rounds=2,
@@ -60,10 +66,11 @@ QUICK = Extent(
     steps=2,
     stage_steps=2,
     rounds=1,
-    compiling=False,
+    dtypes=(),
+    sides=(),
     floor_side=64,
     ablations_s=0,
-    machines=(waiting.IDLE,),
+    machines=(),
     sides_px=(64, 96),
     growing_steps=(2, 3),
     growing_rounds=1,
@@ -76,8 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, help=f"another one than {CHECKPOINT}, which is made if absent")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where results are written (default: %(default)s)")
     asked = parser.parse_args(arguments)
-    # The reference's compiler says of every block that it does not generate code for complex numbers.
-    warnings.filterwarnings("ignore", "Torchinductor does not support code generation for complex operators")
     checkpoint = asked.checkpoint or sized_checkpoint(CHECKPOINT)
     save(measure(checkpoint, QUICK if asked.quick else WHOLE), asked.out)
 
@@ -93,46 +98,48 @@ def measure(checkpoint: Path, extent: Extent) -> dict[str, Any]:
         "how_linear": linear.HOW,
         "left_out": [],
     }
-    chosen = choose_dtype("auto", torch.device("cpu"))
-    for dtype in ("float32", "bfloat16"):
-        if dtype == "bfloat16" and chosen != torch.bfloat16:
+    chosen: Precision = "bfloat16" if choose_dtype("auto", torch.device("cpu")) == torch.bfloat16 else "float32"
+    for dtype in dict.fromkeys((*extent.dtypes, chosen)):
+        if dtype == "bfloat16" != chosen:
             found["left_out"].append("bfloat16 is left out: this processor does not multiply it in hardware.")
             continue
-        both = Comparison(checkpoint, dtype, compiling=extent.compiling)
-        _compare(both, extent, found)
-        if getattr(torch, dtype) == chosen:
-            _take_apart(both, checkpoint, extent, found)
+        engine = Engine.load(checkpoint, device="cpu", dtype=dtype, memo_bytes=MEMO_BYTES)
+        with closing(Comparison(checkpoint, dtype, extent.sides)) as both:
+            _compare(both, extent, found)
+            if dtype == chosen:
+                found["growth"] = _grow(both, extent, found)
+        found["linear"] += _linear(engine, extent)
+        if dtype == chosen:
+            found["ablations"] = _ablations(engine, checkpoint, dtype, extent)
     return found | {"took_s": round(time.perf_counter() - started)}
 
 
 def _compare(both: Comparison, extent: Extent, found: dict[str, Any]) -> None:
-    """The compiled reference joins for the fewest pictures alone, for the sake of time."""
     found["compiling"].append(both.compiling)
     for pictures in extent.pictures:
-        compiled = pictures == extent.pictures[0]
-        row = both.row(pictures=pictures, steps=extent.steps, rounds=extent.rounds, budget_s=0, compiled=compiled)
+        row = both.row(pictures=pictures, steps=extent.steps, rounds=extent.rounds, sides=extent.sides)
         found["comparison"].append(row)
-    for pictures in sorted({extent.pictures[0], extent.pictures[-1]}):
-        row = linear.measure(
-            both.engine,
-            pictures=pictures,
-            steps=LINEAR_STEPS,
-            rounds=extent.rounds,
-            side=extent.floor_side,
-        )
-        found["linear"].append(row)
 
 
-def _take_apart(both: Comparison, checkpoint: Path, extent: Extent, found: dict[str, Any]) -> None:
-    """In the dtype that the engine chooses by itself on this machine."""
-    steps, rounds = extent.stage_steps, extent.rounds
-    rows = ablations.measure(both.engine, checkpoint, steps=steps, rounds=rounds, budget_s=extent.ablations_s)
-    rows += waiting.measure(checkpoint, dtype=both.dtype, steps=steps, rounds=rounds, machines=extent.machines)
-    found["ablations"] = {"dtype": both.dtype, "steps": steps, "rows": rows}
+def _grow(both: Comparison, extent: Extent, found: dict[str, Any]) -> dict[str, Any]:
     compared = [row for row in found["comparison"] if row["dtype"] == both.dtype]
-    found["growth"] = growth.measure(
+    return growth.measure(
         both, compared, sides_px=extent.sides_px, steps=extent.growing_steps, rounds=extent.growing_rounds
     )
+
+
+def _linear(engine: Engine, extent: Extent) -> list[dict[str, Any]]:
+    return [
+        linear.measure(engine, pictures=pictures, steps=LINEAR_STEPS, rounds=extent.rounds, side=extent.floor_side)
+        for pictures in sorted({extent.pictures[0], extent.pictures[-1]})
+    ]
+
+
+def _ablations(engine: Engine, checkpoint: Path, dtype: Precision, extent: Extent) -> dict[str, Any]:
+    steps, rounds = extent.stage_steps, extent.rounds
+    rows = ablations.measure(engine, checkpoint, steps=steps, rounds=rounds, budget_s=extent.ablations_s)
+    rows += environments.measure(checkpoint, dtype=dtype, steps=steps, rounds=rounds, machines=extent.machines)
+    return {"dtype": dtype, "steps": steps, "rows": rows}
 
 
 def save(found: dict[str, Any], folder: Path) -> None:
@@ -155,4 +162,5 @@ def _describe(checkpoint: Path) -> str:
 
 
 if __name__ == "__main__":
+    begin_as_ours("benchmarks.run")
     main()

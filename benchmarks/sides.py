@@ -1,6 +1,7 @@
 """The two sides: this engine, and the reference pipeline of diffusers. Both tell an edit's seconds by stage."""
 
 import time
+import warnings
 from pathlib import Path
 from unittest.mock import patch
 
@@ -8,20 +9,26 @@ import torch
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from torch import Tensor
 
-from benchmarks.request import Request
-from darkroom.checkpoint.layout import WorkingSizes
+from benchmarks.elsewhere import WARM_UP_STEPS, Stages
+from benchmarks.request import Request, make_request
+from benchmarks.work import MEMO_BYTES
+from darkroom.checkpoint.declaration import WorkingSizes, read_declaration
+from darkroom.engine.device import Precision
 from darkroom.engine.engine import Engine
 from darkroom.job import Stage
 from parity.oracle import Reference
 
-Stages = dict[str, float]
-"""Seconds by stage's name, with `total` beside them."""
 
+class Ours:
+    def __init__(self, checkpoint: Path, dtype: Precision) -> None:
+        self.engine = Engine.load(checkpoint, device="cpu", dtype=dtype, memo_bytes=MEMO_BYTES)
+        self.sizes = read_declaration(checkpoint).working_sizes
 
-def ours(engine: Engine, request: Request) -> Stages:
-    started = time.perf_counter()
-    made = engine.edit(request.edit, request.pictures, lambda _: None)
-    return {**made.timings_s, "total": time.perf_counter() - started}
+    def edit(self, request: Request, sizes: WorkingSizes) -> Stages:
+        with patch.object(self.engine, "_sizes", sizes):
+            started = time.perf_counter()
+            made = self.engine.edit(request.edit, request.pictures, lambda _: None)
+            return {**made.timings_s, "total": time.perf_counter() - started}
 
 
 class Theirs:
@@ -31,12 +38,19 @@ class Theirs:
     pictures' latents, `denoise` ends with the last step. Its vision processor runs within `encode`, ours in `prepare`.
     """
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
-        reference = Reference(checkpoint, dtype=dtype)
+    def __init__(self, checkpoint: Path, dtype: Precision) -> None:
+        reference = Reference(checkpoint, dtype=getattr(torch, dtype))
         self.pipeline = reference.pipeline
         self.sizes: WorkingSizes = reference.sizes
 
-    def edit(self, request: Request) -> Stages:
+    def compile(self) -> None:
+        """The transformer's blocks, for the whole process. Raises `RuntimeError` where that does not work."""
+        # The compiler says of every block that it does not generate code for complex numbers.
+        warnings.filterwarnings("ignore", "Torchinductor does not support code generation for complex operators")
+        self.pipeline.transformer.compile_repeated_blocks(dynamic=True)
+        self.edit(make_request(0, steps=WARM_UP_STEPS), self.sizes)
+
+    def edit(self, request: Request, sizes: WorkingSizes) -> Stages:
         """Of square pictures."""
         pipeline, edit = self.pipeline, request.edit
         marks: dict[str, float] = {}
@@ -55,10 +69,10 @@ class Theirs:
             marks[Stage.DENOISE.value] = time.perf_counter()
             return {}
 
-        side_px = int(self.sizes.output_area_px**0.5)
+        side_px = int(sizes.output_area_px**0.5)
         with (
-            patch.object(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", self.sizes.vae_area_px),
-            patch.object(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", self.sizes.condition_area_px),
+            patch.object(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", sizes.vae_area_px),
+            patch.object(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", sizes.condition_area_px),
             patch.object(pipeline, "encode_prompt", encode_noting),
             patch.object(pipeline, "prepare_latents", prepare_noting),
         ):

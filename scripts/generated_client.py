@@ -12,7 +12,7 @@ import urllib.request
 import venv
 from pathlib import Path
 
-from demo import CHECKPOINT, DARKROOM, greeting
+from demo import serving
 
 GENERATOR = ("openapi-python-client==0.29.1", "ruff")
 
@@ -53,17 +53,10 @@ print(f"v1: the same {len(data)} bytes")
 
 
 def main() -> None:
-    if not Path(CHECKPOINT).exists():
-        subprocess.run([DARKROOM, "checkpoints", "make", "--size", "tiny", CHECKPOINT], check=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [DARKROOM, "serve", "--checkpoint", CHECKPOINT, "--port", "0", "--data", str(folder / "data")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-            try:
-                url, key = greeting(server)
-                check(folder, url, key)
-            finally:
-                server.terminate()
+        with serving({"DARKROOM_DATA": str(folder / "data")}, folder / "serve.log") as (url, key):
+            check(folder, url, key)
 
 
 def check(folder: Path, url: str, key: str) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from darkroom.catalogue import read_catalogue
-from darkroom.checkpoint.layout import WorkingSizes
+from darkroom.checkpoint.declaration import WorkingSizes
 from darkroom.engine.sizes import MULTIPLE_PX, fit
 
 PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"

@@ -34,8 +34,9 @@ def digest_of(data: bytes) -> str:
 @dataclass(kw_only=True)
 class File:
     """etag, modified: None for a host that doesn't tell. ranges: whether it serves parts. token: what it wants to be
-    sent. length: what it says its length is, None for the truth, -1 for nothing. stop_after: bytes after which it hangs
-    up. gate: what it waits for in the middle of the body. knocked: set when it does."""
+    sent. length: what it says its length is, None for the truth, -1 for nothing. shift: how far behind what it was
+    asked for a file's rest begins. stop_after: bytes after which it hangs up. gate: what it waits for in the middle of
+    the body. knocked: set when it does."""
 
     body: bytes = b""
     status: int = 200
@@ -44,6 +45,7 @@ class File:
     ranges: bool = True
     token: str | None = None
     length: int | None = None
+    shift: int = 0
     stop_after: int | None = None
     gate: threading.Event | None = None
     knocked: threading.Event = field(default_factory=threading.Event)
@@ -125,8 +127,10 @@ class _Desk(BaseHTTPRequestHandler):
 
     def _serve(self, file: File) -> None:
         body, status, headers = file.body, 200, self._told(file)
-        if file.ranges and (match := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))):
-            begin, end = int(match[1]), min(int(match[2]) + 1, len(body))
+        wanted = self.headers.get("Range", "") if self.headers.get("If-Range", file.etag) == file.etag else ""
+        if file.ranges and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)):
+            begin, end = int(match[1]), min(int(match[2]) + 1 if match[2] else len(body), len(body))
+            begin += 0 if match[2] else file.shift
             if begin >= len(body):
                 self._head(416, headers)
                 return

@@ -1,8 +1,9 @@
 """What the ledger's tests, of the contract and of each database, ask it with."""
 
 import itertools
+from collections.abc import Sequence
 
-from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.edit import Edit, ImageFormat, LoraRef, Output, PictureRef
 from darkroom.job import Failure, Progress, Result, Stage
 from darkroom.ledger.contract import Idempotency, Key, Ledger, Submission
 
@@ -35,8 +36,8 @@ class SettableClock:
         self.now += seconds
 
 
-def make_edit(*, steps: int = 8) -> Edit:
-    """`work` is 2 a step."""
+def make_edit(*, steps: int = 8, loras: Sequence[str] = ()) -> Edit:
+    """`work` is 2 a step. loras: their digests."""
     return Edit(
         prompt="Make the sofa green",
         negative_prompt=None,
@@ -46,7 +47,13 @@ def make_edit(*, steps: int = 8) -> Edit:
         num_inference_steps=steps,
         true_cfg_scale=1.0,
         output=Output(format=ImageFormat.WEBP, quality=90),
+        loras=tuple(LoraRef(field="lora", name=digest, digest=digest, strength=1.0) for digest in loras),
     )
+
+
+def set_of(*loras: str) -> str:
+    """The name of the set that `ask` gives a job with these digests."""
+    return make_edit(loras=loras).lora_set
 
 
 def make_key(ledger: Ledger, name: str = "studio", **settings) -> Key:
@@ -65,6 +72,8 @@ def ask(
     job_id: str | None = None,
     price_micro: int = 1000,
     steps: int = 8,
+    loras: Sequence[str] = (),
+    resolve_s: float | None = None,
     idempotency: tuple[str, str] | None = None,
 ) -> Submission:
     """idempotency: name and digest."""
@@ -72,9 +81,10 @@ def ask(
         id=job_id or f"job-{next(_numbers)}",
         key_id=key.id,
         slug="qwen-image-edit-plus",
-        edit=make_edit(steps=steps),
+        edit=make_edit(steps=steps, loras=loras),
         price_micro=price_micro,
         idempotency=Idempotency(name=idempotency[0], digest=idempotency[1]) if idempotency else None,
+        resolve_s=resolve_s,
     )
 
 

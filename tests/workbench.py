@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import input_name
-from darkroom.edit import Edit, ImageFormat, Output, PictureRef
+from darkroom.edit import Edit, ImageFormat, Output, PictureRef, add_strengths, set_name
 from darkroom.fetch.guard import Fetcher
 from darkroom.job import Progress, Stage, State
 from darkroom.ledger.contract import Submission
@@ -30,23 +30,43 @@ PATIENCE_S = 20
 
 
 class Inverter:
-    """For a test to meddle: `at_prepare` is called with a job's id before it is prepared, `at_step` after each step of
-    the job `making`. prepared, made: the jobs' ids, in order."""
+    """For a test to meddle: `at_prepare` is called with a job's id before it is prepared, `at_merged_ahead` when its
+    set was to be merged ahead, `at_step` after each step of the job `making`. prepared, made: the jobs' ids, in order.
+    merges: the LoRA sets merged, by their names; the last `sets_kept` of them stay, and where that is more than one
+    there is room to merge ahead."""
 
     def __init__(self):
         self.at_prepare = lambda job_id: None
+        self.at_merged_ahead = lambda: None
         self.at_step = lambda step: None
         self.making = None
         self.prepared = []
         self.made = []
+        self.merges = []
+        self.merged = frozenset({""})
+        self.sets_kept = 1
 
     def prepare(self, edit, pictures):
         self.prepared.append(edit.prompt)
         self.at_prepare(edit.prompt)
         return pictures[0]
 
+    def merge_ahead(self, edit, loras):
+        if self.sets_kept > 1:
+            self._merge(loras)
+        self.at_merged_ahead()
+
+    def _merge(self, loras):
+        name = set_name(add_strengths((lora.digest, lora.strength) for lora in loras))
+        if name not in self.merged:
+            self.merges.append(name)
+            self.merged = frozenset({"", *self.merges[-self.sets_kept :]})
+
     def make(self, edit, picture, observe, loras):
         self.making = edit.prompt
+        if loras:
+            observe(Progress(stage=Stage.MERGE, step=0, steps=STEPS))
+            self._merge(loras)
         for stage in (Stage.ENCODE, Stage.DENOISE):
             observe(Progress(stage=stage, step=0, steps=STEPS))
         for step in range(1, STEPS + 1):
@@ -93,6 +113,7 @@ class Bench:
         self.blobs = WatchedFolder(folder / "blobs")
         self.engine = Inverter()
         self.orders = Orders()
+        self.adapters = Adapters(open_loras(self.settings), Base(None))
         self.told = []
         self.at_told = lambda message: None
         self.key = self.ledger.create_key(name="k", digest="d", granted_micro=1000)
@@ -120,6 +141,7 @@ class Bench:
             num_inference_steps=STEPS,
             true_cfg_scale=1.0,
             output=Output(format=ImageFormat.PNG, quality=90),
+            loras=changes.pop("loras", ()),
         )
         self.ledger.accept(Submission(id=job_id, key_id=self.key.id, slug="s", edit=edit, price_micro=10))
         return job_id
@@ -143,7 +165,7 @@ class Bench:
             ledger=self.ledger,
             blobs=self.blobs,
             fetcher=Fetcher(allow=(), max_bytes=10**6),
-            adapters=Adapters(open_loras(self.settings), Base(None)),
+            adapters=self.adapters,
             engine=self.engine,
             orders=self.orders,
             tell=self.tell,

@@ -1,225 +1,195 @@
-"""Measures a run's model through the engine, on unseen scenes: `python -m training.evaluate --out DIR`.
+"""Measures a checkpoint's edits of unseen scenes through the HTTP API: `python -m training.evaluate`, or `make eval`.
 
-Each job's adapters are written into a copy of the checkpoint, so what is measured is what the engine computes. A table
-goes to standard output, figures.json and sheet.html (worst and best first) to DIR/evaluation.
+Says which bars are held. figures.json (every scene's too), figures.md and sheet.html (worst and best scenes) go into
+the folder of the evaluation. One that was stopped goes on where it was.
 """
 
 import argparse
-import base64
-import html
-import io
+import asyncio
+import hashlib
 import json
+import shutil
 import sys
-import tempfile
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
+from rich.progress import Progress
 from torch import Tensor
 
-from darkroom.edit import Edit, ImageFormat, Output, PictureRef
-from darkroom.engine.engine import Engine
+from darkroom.checkpoint.declaration import read_declaration
+from darkroom.checkpoint.layout import read_layout
+from darkroom.checkpoint.locate import NANO
+from darkroom.engine.device import choose_dtype
+from darkroom.engine.vae import Vae
 from training.config import Config
-from training.export import export
-from training.fast_stage import FAST
-from training.judge import rivals_of
-from training.measure import changed_area, psnr_db
-from training.world.draft import Draft, Sample
-from training.world.jobs import BASE_JOBS, JOBS, Split, adapters, draft
+from training.evaluation import report, sheet
+from training.evaluation.bars import ALL, GROUPS, MAIN, PLUS, bars_of
+from training.evaluation.figures import Outcome, Way, judge, means
+from training.evaluation.scenes import Scene, make_scene, read_picture, world_digest, write_picture
+from training.evaluation.service import Edits, Request, offered, serving
+from training.evaluation.sheet import Shown
+from training.evaluation.ways import requests_of
+from training.world.jobs import BASE_JOBS, JOBS, PAIRED
+from training.world.render import SIDE_PX
 
-_BASE_SHARE = 1 / len(BASE_JOBS)
-_MAIN = ("multiple_angle", "product_photography", "texture_apply")
-_SHOWN = 6
-_SEED = 1
-_STEPS, _FAST_STEPS = 20, 8
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
-    """One job's means over its scenes. whole_db: to the truth. gain_…: over the unchanged first picture, on the whole
-    and on the changed area. nearer: share of scenes nearer to the truth than the input. adapter_db: what the adapters
-    give on the changed area, right_db and right_wins: the right prompt against a rival. nearest: share of scenes whose
-    picture is nearer to the truth than to what any rival asks. fast_db: 8 steps against 20,
-    whole. None where there is nothing to compare."""
-
-    scenes: int
-    whole_db: float
-    gain_whole_db: float
-    gain_changed_db: float
-    nearer: float
-    adapter_db: float | None
-    right_db: float | None
-    right_wins: float | None
-    nearest: float | None
-    fast_db: float
+_CPU = torch.device("cpu")
+_AT_ONCE = 8
+"""Edits under way, so that the worker never waits for the next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scene:
-    """A sample with its pictures at hand. rivals: what else is asked of the same first picture."""
+class Extent:
+    """Scenes for each of the main groups (the base's jobs share one), and for every other job. jobs: which are
+    measured."""
 
-    sample: Sample
-    inputs: tuple[Tensor, ...]
-    truth: Tensor
-    rivals: "tuple[Scene, ...]" = ()
+    main: int = 200
+    sibling: int = 50
+    jobs: Sequence[str] = JOBS
 
-
-def scenes(job: str, count: int, seed: int) -> list[Scene]:
-    """Unseen scenes of a job, one sample of each."""
-    found = []
-    for number in range(count):
-        made = draft(job, Split.EVALUATE, seed, number + 10_000)
-        sample = made.rng.choice(made.samples)
-        found.append(_scene(made, sample, made.develop(torch.device("cpu"))))
-    return found
+    def scenes(self, job: str) -> int:
+        if job in BASE_JOBS:
+            # What is left over goes to the first ones.
+            share, left = divmod(self.main, len(BASE_JOBS))
+            return share + (BASE_JOBS.index(job) < left)
+        return self.main if job in MAIN else self.sibling
 
 
-def _scene(made: Draft, sample: Sample, pictures: Tensor) -> Scene:
-    def one(of: Sample) -> Scene:
-        return Scene(sample=of, inputs=tuple(pictures[n] for n in of.pictures), truth=pictures[of.target])
+def evaluate(
+    checkpoint: Path, out: Path, *, seed: int, extent: Extent | None = None, compiled: bool = True
+) -> dict[str, Any]:
+    """Returns what figures.json has. out: the evaluation's folder. compiled: see `render`.
 
-    return replace(one(sample), rivals=tuple(one(rival) for rival in rivals_of(sample, made.samples)))
-
-
-def edit(engine: Engine, of: Scene, *, steps: int) -> Tensor:
-    """The engine's answer: uint8, 3 × H × W."""
-    refs = tuple(PictureRef(field=f"image_{n + 1}", blob="") for n in range(len(of.inputs)))
-    asked = Edit(
-        prompt=of.sample.prompt,
-        negative_prompt=None,
-        pictures=refs,
-        aspect_ratio=None,
-        seed=_SEED,
-        num_inference_steps=steps,
-        true_cfg_scale=1.0,
-        output=Output(format=ImageFormat.PNG, quality=100),
-    )
-    pictures = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in of.inputs]
-    made = engine.edit(asked, pictures, lambda _: None).image
-    return (
-        torch.frombuffer(bytearray(made.tobytes()), dtype=torch.uint8).view(made.height, made.width, 3).permute(2, 0, 1)
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Engines:
-    """full: with the job's adapters; bare: without, None if it has none; fast: with the 8-step LoRA as well."""
-
-    full: Engine
-    bare: Engine | None
-    fast: Engine
+    Raises RuntimeError where the service does not start or an edit fails, `BadCheckpoint`, `BadSetting`."""
+    started, extent, digest = time.perf_counter(), extent or Extent(), digest_of(checkpoint)
+    kept = out / f"edits-{digest}-{seed}"
+    kept.mkdir(parents=True, exist_ok=True)
+    with Progress() as progress:
+        scenes = _scenes(extent, seed, out / f"scenes-{world_digest()}-{seed}", progress, compiled=compiled)
+        edits = asyncio.run(_edit(checkpoint, scenes, kept, out / "serve.log", progress))
+    judged = _judged(checkpoint, scenes, kept)
+    results = {
+        "checkpoint": digest,
+        "seed": seed,
+        "date": datetime.now(UTC).date().isoformat(),
+        "scenes": len(scenes),
+        "edits": edits,
+        "took_s": round(time.perf_counter() - started),
+        **_summary([one.outcome for one in judged]),
+    }
+    shown = {job: sheet.extremes([one for one in judged if one.scene.job == job]) for job in extent.jobs}
+    (out / "sheet.html").write_text(sheet.write(shown), encoding="utf-8")
+    (out / "figures.md").write_text(report.write(results), encoding="utf-8")
+    (out / "figures.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(kept)
+    return results
 
 
-def _engines(config: Config, folder: Path, job: str, work: Path) -> Engines:
-    def load(merged: tuple[str, ...], *, fast: bool = False) -> Engine:
-        to = work / "-".join(("with", *merged, *((FAST,) if fast else ())))
-        if not to.exists():
-            export(config, folder, to, merged=merged, fast=fast)
-        return Engine.load(to, device="cpu", dtype="auto")
-
-    full, own = load(adapters(job)), adapters(job)
-    distilled = (folder / FAST / "finished.pt").exists()
-    return Engines(full=full, bare=load(()) if own else None, fast=load(own, fast=True) if distilled else full)
+def _scenes(extent: Extent, seed: int, kept: Path, progress: Progress, *, compiled: bool) -> list[Scene]:
+    wanted = [(job, number) for job in extent.jobs for number in range(extent.scenes(job))]
+    named = progress.track(wanted, description="scenes")
+    return [make_scene(job, number, seed=seed, kept=kept, compiled=compiled) for job, number in named]
 
 
-def measure(of: Sequence[Scene], engines: Engines) -> tuple[Figures, Tensor]:
-    """Returns the figures and the pictures made."""
-    engine, bare, steps = engines.full, engines.bare, _STEPS
-    truth, before = torch.stack([s.truth for s in of]), torch.stack([s.inputs[0] for s in of])
-    area = changed_area(truth, before)
-    made = torch.stack([edit(engine, scene, steps=steps) for scene in of])
-    whole, part = psnr_db(made, truth), psnr_db(made, truth, area)
-    fast_whole = psnr_db(torch.stack([edit(engines.fast, scene, steps=_FAST_STEPS) for scene in of]), truth)
-    adapter_db = None
-    if bare is not None:
-        without = torch.stack([edit(bare, scene, steps=steps) for scene in of])
-        adapter_db = float((part - psnr_db(without, truth, area)).mean())
-    places = [n for n, scene in enumerate(of) if scene.rivals]
-    right_db = right_wins = nearest = None
-    if places:
-        wrong = torch.stack([edit(engine, of[n].rivals[0], steps=steps) for n in places])
-        ahead = part[places] - psnr_db(wrong, truth[places], area[places])
-        right_db, right_wins = float(ahead.mean()), float((ahead > 0).float().mean())
-        nearest = sum(_nearest(made[n], of[n]) for n in places) / len(places)
-    figures = Figures(
-        scenes=len(of),
-        whole_db=float(whole.mean()),
-        gain_whole_db=float((whole - psnr_db(before, truth)).mean()),
-        gain_changed_db=float((part - psnr_db(before, truth, area)).mean()),
-        nearer=float((whole > psnr_db(before, truth)).float().mean()),
-        adapter_db=adapter_db,
-        right_db=right_db,
-        right_wins=right_wins,
-        nearest=nearest,
-        fast_db=float((fast_whole - whole).mean()),
-    )
-    return figures, made
+async def _edit(checkpoint: Path, scenes: Sequence[Scene], kept: Path, log: Path, progress: Progress) -> int:
+    """Every scene in every way; how many edits that are, with those that were there already."""
+    second = read_declaration(checkpoint).loras[PAIRED[1]]
+    with offered(second.parent) as files:
+        link = f"http://{files}/{second.name}"
+        wanted = {
+            _path(kept, scene, way): request
+            for scene in scenes
+            for way, request in requests_of(scene, second=link).items()
+        }
+        missing = {path: request for path, request in wanted.items() if not path.exists()}
+        task = progress.add_task("edits", total=len(wanted), completed=len(wanted) - len(missing))
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def make(edits: Edits, request: Request, path: Path) -> None:
+            async with at_once:
+                picture = await edits.make(request)
+                await asyncio.to_thread(write_picture, picture, path)
+                progress.advance(task)
+
+        if not missing:
+            return len(wanted)
+        try:
+            async with serving(checkpoint, log, fetch_allow=files) as edits, asyncio.TaskGroup() as group:
+                for path in sorted(missing):
+                    group.create_task(make(edits, missing[path], path))
+        except ExceptionGroup as errors:
+            raise RuntimeError(f"an edit has failed; {log} may say why") from errors.exceptions[0]
+    return len(wanted)
 
 
-def _nearest(made: Tensor, of: Scene) -> bool:
-    asked = torch.stack([of.truth, *(rival.truth for rival in of.rivals)])
-    return int(psnr_db(made.expand_as(asked), asked).argmax()) == 0
+def _path(kept: Path, scene: Scene, way: Way) -> Path:
+    """In the order of these names LoRAs seldom change."""
+    return kept / scene.job / way / f"{scene.number:05d}.png"
 
 
-def evaluate(config: Config, folder: Path, *, main: int = 200, sibling: int = 50) -> dict[str, Figures]:
-    """main: scenes for each of the four main jobs (the base's edits share one); sibling: for every other. A run without
-    its 8-step LoRA yet is measured at 8 steps of the model itself."""
-    found: dict[str, Figures] = {}
-    page: list[str] = []
-    with tempfile.TemporaryDirectory() as work:
-        for job in JOBS:
-            count = round(main * _BASE_SHARE) if job in BASE_JOBS else main if job in _MAIN else sibling
-            asked = scenes(job, max(1, count), config.seed)
-            found[job], made = measure(asked, _engines(config, folder, job, Path(work)))
-            sys.stdout.write(row(job, found[job]) + "\n")
-            sys.stdout.flush()
-            page.append(_section(job, asked, made))
-    to = folder / "evaluation"
-    to.mkdir(exist_ok=True)
-    kept = {job: asdict(figures) for job, figures in found.items()}
-    (to / "figures.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    (to / "sheet.html").write_text(_page(page), encoding="utf-8")
-    return found
+def _judged(checkpoint: Path, scenes: Sequence[Scene], kept: Path) -> list[Shown]:
+    vae = Vae.load(read_layout(checkpoint).vae, device=_CPU, dtype=choose_dtype("auto", _CPU))
+    judged = []
+    for scene in scenes:
+        paths = {way: _path(kept, scene, way) for way in Way}
+        made = {way: read_picture(path) for way, path in paths.items() if path.exists()}
+        judged.append(Shown(scene=scene, made=made, outcome=judge(scene, made, _coded(vae, scene.asked.truth))))
+    return judged
 
 
-def row(job: str, figures: Figures) -> str:
-    """A line of the table."""
-    shown = (f"{name} {value:.2f}" for name, value in asdict(figures).items() if value is not None)
-    return f"{job:20} " + "  ".join(shown)
+@torch.inference_mode()
+def _coded(vae: Vae, picture: Tensor) -> Tensor:
+    """Through the VAE and back."""
+    tokens = vae.encode(picture[None] / 127.5 - 1)
+    shown = vae.decode(tokens, width_px=SIDE_PX, height_px=SIDE_PX)[0].float()
+    return ((shown / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _section(job: str, asked: Sequence[Scene], made: Tensor) -> str:
-    """The job's worst and best scenes: inputs, ours, truth."""
-    truth = torch.stack([scene.truth for scene in asked])
-    order = psnr_db(made, truth).argsort().tolist()
-    chosen: Mapping[int, None] = dict.fromkeys([*order[:_SHOWN], *reversed(order[-_SHOWN:])])
-    rows = []
-    for n in chosen:
-        pictures = "".join(_image(picture) for picture in (*asked[n].inputs, made[n], truth[n]))
-        rows.append(f"<p>{html.escape(asked[n].sample.prompt)}<br>{pictures}</p>")
-    return f"<h2>{html.escape(job)}</h2>{''.join(rows)}"
+def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    jobs = {group: BASE_JOBS if group == PLUS else JOBS if group == ALL else (group,) for group in GROUPS}
+    groups = _rows(outcomes, jobs)
+    bars = [bar for group, row in groups.items() for bar in bars_of(group, row)]
+    return {
+        "bars": [asdict(bar) | {"held": bar.held} for bar in bars],
+        "groups": groups,
+        "base_jobs": _rows(outcomes, {job: (job,) for job in BASE_JOBS}),
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+    }
 
 
-def _image(picture: Tensor) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "PNG")
-    return f'<img width="192" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"> '
+def _rows(outcomes: Sequence[Outcome], jobs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """By group, of those of its jobs that were measured."""
+    found = {group: [one for one in outcomes if one.job in named] for group, named in jobs.items()}
+    return {group: {"scenes": len(mine), **means(mine)} for group, mine in found.items() if mine}
 
 
-def _page(sections: Sequence[str]) -> str:
-    head = "<!doctype html><meta charset=utf-8><title>Evaluation</title><h1>Inputs, ours, truth</h1>"
-    return head + "".join(sections) + "\n"
+def digest_of(checkpoint: Path) -> str:
+    """Of all its files."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()[:12]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--main", type=int, default=200, help="scenes for each of the four main jobs")
+    parser.add_argument("--checkpoint", type=Path, default=NANO, help="a folder (default: the shipped one)")
+    parser.add_argument("--out", type=Path, default=Path("build/eval"), help="(default: %(default)s)")
+    parser.add_argument("--main", type=int, default=200, help="scenes for each of the four main groups")
     parser.add_argument("--sibling", type=int, default=50, help="scenes for every other job")
-    asked = parser.parse_args()
-    evaluate(Config(), asked.out, main=asked.main, sibling=asked.sibling)
+    parser.add_argument("--job", action="append", choices=JOBS, help="only this one; may be repeated")
+    parser.add_argument("--page", type=Path, help="where to write the figures as a page, too")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 unless every bar is held")
+    asked = parser.parse_args(arguments)
+    extent = Extent(main=asked.main, sibling=asked.sibling, jobs=asked.job or JOBS)
+    results = evaluate(asked.checkpoint, asked.out, seed=Config().seed, extent=extent)
+    sys.stdout.write(report.write(results) + f"\nPictures: {(asked.out / 'sheet.html').resolve()}\n")
+    if asked.page:
+        asked.page.write_text(report.page(results), encoding="utf-8")
+    if asked.strict and not all(bar["held"] for bar in results["bars"]):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,15 @@ from training.world.jobs import PRESETS
 from training.world.render import SIDE_PX
 
 LORAS = "loras"
-_SIZES = {"output_area_px": SIDE_PX**2, "vae_area_px": SIDE_PX**2, "condition_area_px": 64**2}
+LORA_NAMES = {**{preset: preset for preset in PRESETS}, FAST: "lightning_8_steps"}
+"""What each adapter goes by in requests."""
+_DECLARED = {
+    "output_area_px": SIDE_PX**2,
+    "vae_area_px": SIDE_PX**2,
+    "condition_area_px": 64**2,
+    # It was trained without a negative prompt.
+    "guidance_scale": 1.0,
+}
 _VISION = {"hidden_size": 16, "depth": 1, "intermediate_size": 16, "num_heads": 1, "fullatt_block_indexes": [0]}
 _FAST_SCHEDULE = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
 _SHARD_BYTES = 15 * 2**20
@@ -37,7 +45,6 @@ def export(config: Config, folder: Path, to: Path, *, merged: Sequence[str] = ()
     to.mkdir(parents=True)
     ids = _tokenizer(folder / "tokenizer", to)
     _write_json(to / "model_index.json", MODEL_INDEX)
-    _write_json(to / "darkroom.json", _SIZES)
     _write_json(to / "scheduler" / "scheduler_config.json", SCHEDULER | (_FAST_SCHEDULE if fast else {}))
     transformer = _under(weights, "transformer.")
     for name in (*merged, FAST) if fast else merged:
@@ -47,12 +54,20 @@ def export(config: Config, folder: Path, to: Path, *, merged: Sequence[str] = ()
     vae = torch.load(folder / "vae" / "finished.pt", weights_only=True)
     vae_config = _vae_config(config, vae["mean"], vae["std"])
     _part(to, "vae", vae_config, unfold(vae["weights"], _shapes("vae", vae_config)))
-    (to / LORAS).mkdir()
-    for name in (*PRESETS, FAST):
-        if adapter := _under(weights, f"adapters.{name}."):
-            lora = lora_tensors(adapter, config.transformer.layers)
-            _write_tensors(to / LORAS / f"{name}.safetensors", _small(lora))
+    loras = _loras(weights, config.transformer.layers, to)
+    _write_json(to / "darkroom.json", _DECLARED | {"loras": loras})
     _write_manifest(to)
+
+
+def _loras(weights: Mapping[str, Tensor], layers: int, to: Path) -> dict[str, str]:
+    """Each trained adapter's file, by the name that requests have it under."""
+    (to / LORAS).mkdir()
+    files = {}
+    for adapter, name in LORA_NAMES.items():
+        if trained := _under(weights, f"adapters.{adapter}."):
+            files[name] = f"{LORAS}/{name}.safetensors"
+            _write_tensors(to / files[name], _small(lora_tensors(trained, layers)))
+    return files
 
 
 def lora_tensors(adapter: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from training.config import Config
 from training.joint_stage import new_editor, on, vocabulary
 from training.journal import Journal
 from training.latents import Coder, Pool, add_shard
-from training.model import Editor, compile_pointwise
+from training.model import Editor, compile_blocks
 from training.pool import save
 from training.transformer_twin import Adapter
 from training.vae_stage import rate
@@ -29,8 +29,8 @@ def train_fast(config: Config, folder: Path, vae: Path, joint: Path, *, device: 
     finished = folder / FAST / "finished.pt"
     if finished.exists():
         return finished
-    compile_pointwise()
     run = FastRun(config, folder, vae, joint, device=device)
+    compile_blocks(run.editor)
     while run.step < config.fast_recipe.steps:
         loss = run.advance()
         if run.step % _REPORT_EVERY == 0:

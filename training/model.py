@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 — its name everywhere
 from torch import Tensor, nn
 
-import training.transformer_twin as twin
 from training.config import Config
 from training.latents import Batch
 from training.text_twin import TextTwin
@@ -45,10 +44,12 @@ class Editor(nn.Module):
         return velocity.float()
 
 
-def compile_pointwise() -> None:
-    """Fuses the transformer's chains of small operations, for the whole process."""
-    twin.modulated = torch.compile(twin.modulated, dynamic=True)
-    twin.turned = torch.compile(twin.turned, dynamic=True)
+def compile_blocks(editor: Editor) -> None:
+    """Fuses the small operations of the transformer's blocks. With and without adapters, gradients and text, a block is
+    compiled anew, more often than torch would have it."""
+    torch._dynamo.config.recompile_limit = 64  # noqa: SLF001 — its documented place
+    for block in editor.transformer.transformer_blocks:
+        block.compile(dynamic=True)
 
 
 def by_optimiser(editor: Editor) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

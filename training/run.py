@@ -1,4 +1,7 @@
-"""Makes the checkpoint, stage after stage, going on where it was left: `python -m training.run --out DIR`."""
+"""Makes the checkpoint, stage after stage, going on where it was left: `python -m training.run --out DIR`.
+
+`python -m training.ship DIR` then puts it into the package.
+"""
 
 import argparse
 from pathlib import Path
@@ -26,9 +29,10 @@ def main() -> None:
     vae = train_vae(config, asked.out, device=device)
     joint = train_joint(config, asked.out, vae, device=device)
     train_fast(config, asked.out, vae, joint, device=device)
-    if not (asked.out / "checkpoint").exists():
-        export(config, asked.out, asked.out / "checkpoint")
-    evaluate(config, asked.out)
+    checkpoint = asked.out / "checkpoint"
+    if not checkpoint.exists():
+        export(config, asked.out, checkpoint)
+    evaluate(checkpoint, asked.out / "evaluation", seed=config.seed)
 
 
 if __name__ == "__main__":

@@ -1,58 +1,61 @@
-"""What an earlier run has learnt, for another to begin with: a VAE in the published layout, and the editor's weights.
+"""A run that begins with what an earlier one has learnt, from the checkpoint that was exported:
+`python -m training.run --out DIR --start CHECKPOINT`.
 
-`python -m training.start keep OUT FOLDER` keeps a run's; `python -m training.run --out OUT --start FOLDER` begins with
-one.
+The inverse of `export`, to bfloat16's rounding. The 8-step LoRA is not taken along: it is trained anew for the weights
+that come out.
 """
 
 import json
-import sys
+import shutil
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from darkroom.checkpoint.declaration import read_declaration
 from training.config import Config
+from training.export import LORA_NAMES
 from training.pool import save
+from training.transformer_twin import ADAPTED, adapter_key
 from training.vae_twin import VaeTwin, fold
+from training.world.jobs import PRESETS
 
-SHARDS = 2
-VAE = "vae"
-
-
-def keep(out: Path, folder: Path) -> None:
-    """The editor's averaged weights, in bfloat16, of a run finished or under way."""
-    finished = out / "joint" / "finished.pt"
-    if finished.exists():
-        weights: dict[str, Tensor] = torch.load(finished, weights_only=True, map_location="cpu")
-    else:
-        weights = torch.load(out / "joint" / "state.pt", weights_only=True, map_location="cpu")["averaged"]
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(SHARDS):
-        names = sorted(weights, key=lambda name: (weights[name].numel(), name))[number::SHARDS]
-        path = folder / f"editor-{number + 1}-of-{SHARDS}.safetensors"
-        save_file({name: weights[name].bfloat16().contiguous() for name in names}, path)
-        # The writer makes files for their owner alone.
-        path.chmod(0o644)
+_PICTURE = "visual.merger.mlp.2.bias"
 
 
-def begin(config: Config, folder: Path, out: Path) -> None:
-    """Puts them where a run's stages look first, unless it has gone further already."""
+def begin(config: Config, checkpoint: Path, out: Path) -> None:
+    """Puts it where a run's stages look first, unless the run has gone further already. Raises `BadCheckpoint`, and
+    KeyError for a checkpoint of other sizes than the config's."""
     vae, joint = out / "vae" / "finished.pt", out / "joint" / "start.pt"
+    if not (out / "tokenizer").exists():
+        shutil.copytree(checkpoint / "tokenizer", out / "tokenizer")
     if not vae.exists():
         twin = VaeTwin(config.vae)
-        twin.load_state_dict(fold(load_file(folder / VAE / "diffusion_pytorch_model.safetensors"), twin))
-        made = json.loads((folder / VAE / "config.json").read_text())
+        twin.load_state_dict(fold(_part(checkpoint / "vae"), twin))
+        made = json.loads((checkpoint / "vae" / "config.json").read_text(encoding="utf-8"))
         save({"weights": twin.state_dict(), "mean": made["latents_mean"], "std": made["latents_std"]}, vae)
     if not joint.exists():
-        weights: dict[str, Tensor] = {}
-        for path in sorted(folder.glob("editor-*.safetensors")):
-            weights |= load_file(path)
-        save({name: value.float() for name, value in weights.items()}, joint)
+        save({name: value.float() for name, value in _editor(config, checkpoint).items()}, joint)
 
 
-if __name__ == "__main__":
-    _, asked, out, folder = sys.argv
-    if asked != "keep":
-        sys.exit("usage: python -m training.start keep OUT FOLDER")
-    keep(Path(out), Path(folder))
+def _editor(config: Config, checkpoint: Path) -> dict[str, Tensor]:
+    transformer, text = _part(checkpoint / "transformer"), _part(checkpoint / "text_encoder")
+    weights = {f"transformer.{name}": value for name, value in transformer.items()}
+    weights |= {f"text.{name}": value for name, value in text.items() if not name.startswith("visual.")}
+    weights["text.picture"] = text[_PICTURE]
+    files = read_declaration(checkpoint).loras
+    for preset in PRESETS:
+        lora = load_file(files[LORA_NAMES[preset]])
+        for block in range(config.transformer.layers):
+            for name in ADAPTED:
+                key, published = adapter_key(block, name), f"transformer.transformer_blocks.{block}.{name}"
+                weights[f"adapters.{preset}.down.{key}"] = lora[f"{published}.lora_A.weight"]
+                weights[f"adapters.{preset}.up.{key}"] = lora[f"{published}.lora_B.weight"]
+    return weights
+
+
+def _part(folder: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        weights |= load_file(path)
+    return weights

@@ -243,11 +243,11 @@ def _gates_open(mod: nn.Sequential, width: int) -> None:
     linear.bias[5 * width :] = 1.0
 
 
-def _modulated(x: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+def modulated(x: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return (F.layer_norm(x, x.shape[-1:], eps=_EPS) * (1 + scale) + shift).to(dtype)
 
 
-def _turned(x: Tensor, gain: Tensor, turn: Tensor) -> Tensor:
+def turned(x: Tensor, gain: Tensor, turn: Tensor) -> Tensor:
     """x: [B, tokens, heads, head], RMS-normed, times gain, neighbouring channels turned."""
     wide = x.float()
     wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + _EPS) * gain
@@ -261,7 +261,3 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias.to(q.dtype), dim=-1)
     return (weights @ v).transpose(1, 2).flatten(2)
-
-
-modulated = _modulated
-turned = _turned

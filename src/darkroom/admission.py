@@ -21,6 +21,7 @@ from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import input_name, job_prefixes, upload_name
 from darkroom.catalogue.card import NO_ADAPTER, Card
 from darkroom.catalogue.parameter import Value, shorten
+from darkroom.checkpoint.declaration import declared
 from darkroom.edit import Edit, ImageFormat, LoraRef, Output, PictureRef
 from darkroom.errors import (
     AdapterUnavailable,
@@ -125,8 +126,11 @@ class Admission:
         checked = await asyncio.to_thread(self._check, asked)
         if isinstance(checked, Accepted):
             return checked
-        loras = await self._loras.resolve(checked.loras) if self._loras and checked.loras else ()
-        return await asyncio.to_thread(self._accept, checked, loras)
+        if not (self._loras and checked.loras):
+            return await asyncio.to_thread(self._accept, checked, ())
+        started = time.perf_counter()
+        loras = await self._loras.resolve(checked.loras)
+        return await asyncio.to_thread(self._accept, checked, loras, time.perf_counter() - started)
 
     def _check(self, asked: Asked) -> _Checked | Accepted:
         """Blocks for the ledger and for decoding. Raises `RequestError`, `LoraError`."""
@@ -146,16 +150,24 @@ class Admission:
             loras += (AskedLora(field=FAST, named=self._lightning, is_preset=True),)
         return _Checked(asked=asked, card=card, params=params, idempotency=named, inputs=inputs, loras=loras)
 
-    def _accept(self, checked: _Checked, loras: tuple[LoraRef, ...]) -> Accepted:
+    def _accept(self, checked: _Checked, loras: tuple[LoraRef, ...], resolve_s: float | None = None) -> Accepted:
         """Blocks for the disk. Raises `RequestError`."""
         job_id, card, inputs = checked.asked.request_id, checked.card, checked.inputs
         submission = Submission(
             id=job_id,
             key_id=checked.asked.key.id,
             slug=card.slug,
-            edit=settle(card, checked.params, inputs.refs, loras, fast_steps=self._settings.fast_steps),
+            edit=settle(
+                card,
+                checked.params,
+                inputs.refs,
+                loras,
+                fast_steps=self._settings.fast_steps,
+                guidance_scale=declared(self._settings.checkpoint).guidance_scale,
+            ),
             price_micro=card.price_micro,
             idempotency=checked.idempotency,
+            resolve_s=resolve_s,
         )
         try:
             keep(inputs.files, blobs=self._blobs, settings=self._settings)
@@ -232,10 +244,14 @@ def settle(
     loras: tuple[LoraRef, ...] = (),
     *,
     fast_steps: int = 8,
+    guidance_scale: float | None = None,
 ) -> Edit:
     """The edit with every default decided. params: as the card has checked them. fast_steps: of the Lightning LoRA, if
-    it is among them: it takes so many, without guidance."""
+    it is among them: it takes so many, without guidance. guidance_scale: the checkpoint's own default, if it has one.
+    """
     sampling = card.fast if card.fast is not None and _is_fast(card, params) else card.quality
+    if guidance_scale is not None:
+        sampling = replace(sampling, guidance_scale=guidance_scale)
     lightning = any(lora.field == FAST for lora in loras)
     if lightning:
         sampling = replace(sampling, num_inference_steps=fast_steps, guidance_scale=1.0)
@@ -274,11 +290,17 @@ def _seed(card: Card, seed: int | None) -> int:
 
 
 def _loras(params: Mapping[str, Any]) -> tuple[AskedLora, ...]:
-    return tuple(
-        AskedLora(field=field, named=named, is_preset=field == BY_NAME, strength=params.get(scale))
-        for field, scale in LORAS.items()
-        if (named := params.get(field)) not in (None, NO_ADAPTER)
-    )
+    """Raises `InvalidField` for a strength of none."""
+    asked = []
+    for field, scale in LORAS.items():
+        named, strength = params.get(field), params.get(scale)
+        if named not in (None, NO_ADAPTER):
+            asked.append(AskedLora(field=field, named=named, is_preset=field == BY_NAME, strength=strength))
+        elif strength is not None:
+            raise InvalidField(
+                f"{scale} is the strength of {field}, which names no LoRA: give both or none", field=scale
+            )
+    return tuple(asked)
 
 
 def _without_adapters(lora: AskedLora, card: Card) -> AdapterUnavailable:

@@ -3,9 +3,17 @@
 The ledger keeps it as JSON beside the job, so a queued or retried job replays to the same picture.
 """
 
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
+
+LORA_NAME: Final = r"[a-z0-9][a-z0-9_]{0,63}"
+"""What a LoRA may go by: a regular expression for all of it."""
 
 
 class ImageFormat(StrEnum):
@@ -49,6 +57,29 @@ class LoraRef:
         if self.digest is None and (self.url is None or self.validator is None):
             raise ValueError(f"{self.field}: a LoRA has a digest, or a url with a validator")
 
+    @property
+    def version(self) -> str:
+        """Which file it is, as far as that is known."""
+        return self.digest or f"{self.validator} {self.url}"
+
+
+Strengths = tuple[tuple[str, float], ...]
+"""A set of LoRAs: each file's digest, or version, with its strength, in the digests' order."""
+
+
+def add_strengths(loras: Iterable[tuple[str, float]]) -> Strengths:
+    """The set that these make up: a file that is there twice has both strengths, one without strength is not there."""
+    given: dict[str, list[float]] = defaultdict(list)
+    for digest, strength in loras:
+        given[digest].append(strength)
+    total = {digest: math.fsum(strengths) for digest, strengths in given.items()}
+    return tuple(sorted((digest, strength) for digest, strength in total.items() if strength))
+
+
+def set_name(strengths: Strengths) -> str:
+    """Short, and the same for the same set; empty for the one without any."""
+    return hashlib.sha256(json.dumps(strengths).encode()).hexdigest()[:32] if strengths else ""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
@@ -89,6 +120,11 @@ class Edit:
     def work(self) -> float:
         """Relative cost in transformer tokens × passes: the job's length for fair queueing."""
         return float(self.num_inference_steps * (1 + self.guided) * (1 + len(self.pictures)))
+
+    @property
+    def lora_set(self) -> str:
+        """The name of its LoRAs' set: edits that have the same one are made with the same weights."""
+        return set_name(add_strengths((lora.version, lora.strength) for lora in self.loras))
 
     def to_record(self) -> dict[str, Any]:
         """As plain JSON values."""

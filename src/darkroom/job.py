@@ -95,8 +95,9 @@ class Job:
 
     started_at: its latest claim, so that the queue time is what the client waited; None while it is queued.
     price_micro: held at accept, charged on COMPLETED, given back on FAILED. remaining_micro: the key's balance just
-    after the job ended, so that the answer is the same whenever it is asked for. expires_at: when the job, its inputs
-    and its result are forgotten; set when it ends.
+    after the job ended, so that the answer is the same whenever it is asked for. resolve_s: what the submit waited
+    until it was known which files the job's LoRAs are, before `created_at`; None without any. expires_at: when the job,
+    its inputs and its result are forgotten; set when it ends.
     """
 
     id: str
@@ -116,6 +117,7 @@ class Job:
     remaining_micro: int | None
     result: Result | None
     failure: Failure | None
+    resolve_s: float | None = None
 
     @property
     def queue_time_s(self) -> float | None:

@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     )
     checkpoint: str | None = Field(
         default=None,
-        description="The model: a folder in diffusers' layout, or a Hugging Face id such as Qwen/Qwen-Image-Edit-2509.",
+        description="The model: a folder in diffusers' layout, or a Hugging Face id; unset: Qwen/Qwen-Image-Edit-2509 "
+        "where it is in the Hugging Face cache and a GPU has room for it, else nano, the small one that comes along.",
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         default="auto",
@@ -136,6 +137,15 @@ class Settings(BaseSettings):
         default=256 * 2**20, ge=0, description="Free disk under `data` below which no job is accepted (503)."
     )
     lease_s: float = Field(default=30, gt=0, description="Seconds a worker holds a job without a sign of life.")
+    affinity_slack: float = Field(
+        default=5,
+        ge=0,
+        description="How far behind the first in fair order, in lengths of that job, one may stand for a worker that "
+        "has its LoRAs merged to take it first; 0: no job goes before its turn.",
+    )
+    most_overtaken: int = Field(
+        default=24, ge=0, description="How often a job may be overtaken so; then none goes before it any more."
+    )
     step_deadline_s: float = Field(
         default=300,
         gt=0,

@@ -4,6 +4,7 @@ from darkroom.blobs.folder import Folder
 from darkroom.errors import BadSetting
 from darkroom.fetch.transport import Transport
 from darkroom.ledger.contract import Ledger
+from darkroom.ledger.scheduler import Affinity
 from darkroom.ledger.sqlite import SqliteLedger
 from darkroom.links import Links, read_secret
 from darkroom.lora.base import Base
@@ -20,7 +21,12 @@ GB = 10**9
 def open_ledger(settings: Settings) -> Ledger:
     """Raises `BadSetting`."""
     _make_data(settings)
-    return SqliteLedger(settings.data / "ledger.db", lease_s=settings.lease_s, retention_s=settings.retention_s)
+    return SqliteLedger(
+        settings.data / "ledger.db",
+        lease_s=settings.lease_s,
+        retention_s=settings.retention_s,
+        affinity=Affinity(slack=settings.affinity_slack, most_overtaken=settings.most_overtaken),
+    )
 
 
 def open_blobs(settings: Settings) -> Folder:
@@ -39,6 +45,7 @@ def open_loras(settings: Settings) -> Library:
     """Raises `BadSetting`."""
     _make_data(settings)
     root = settings.loras or settings.data / "loras"
+    base = Base(settings.checkpoint)
     tokens = dict(entry.split("=", 1) for entry in settings.lora_tokens)
     try:
         return Library(
@@ -48,8 +55,9 @@ def open_loras(settings: Settings) -> Library:
                 transport=Transport(allow=settings.fetch_allow, tokens=tokens),
                 hub=settings.hub_url,
                 max_bytes=settings.lora_max_bytes,
-                check=Base(settings.checkpoint).check,
+                check=base.check,
             ),
+            base=base,
             presets=read_presets(settings.lora_presets),
             fetch_allow=settings.fetch_allow,
         )

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from io import BytesIO
@@ -122,6 +123,11 @@ def edited(client: httpx.Client, node: Node, photo: str, slug: str, **params) ->
         (lora.name, lora.strength) for lora in job.edit.loras
     ]
     assert all(len(each["sha256"]) == 64 for each in told)
+    timings = result.json()["timings"]
+    assert ({"resolve", "loras", "merge"} <= timings.keys()) == bool(job.edit.loras)
+    assert timings["inference"] == pytest.approx(
+        sum(timings.values()) - timings["inference"] - timings.get("resolve", 0), abs=0.01
+    )
     return job, np.asarray(picture)
 
 
@@ -220,3 +226,34 @@ def test_go_fast_takes_eight_unguided_steps_once_lightning_is_there(tiny_checkpo
         slow = made("qwen-image-edit-plus-relight", num_inference_steps=2)
         assert [lora.name for lora in slow.loras] == ["relight"]
         assert not slow.lightning
+
+
+def test_a_checkpoint_brings_its_own(tiny_checkpoint, tmp_path, photo):
+    """Its presets are served and listed with nothing installed, go_fast has its Lightning, and its guidance is the
+    default; what a request says still goes."""
+    checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
+    own = {
+        name: save(checkpoint / f"{name}.safetensors", LAYOUTS["diffusers"].write(make_pairs(seed=seed)))
+        for name, seed in (("relight", 31), ("lightning_8_steps", 32))
+    }
+    declared = json.loads((checkpoint / "darkroom.json").read_text())
+    declared |= {"guidance_scale": 1.5, "loras": {name: path.name for name, path in own.items()}}
+    (checkpoint / "darkroom.json").write_text(json.dumps(declared))
+    settings = Settings(data=tmp_path / "data", checkpoint=str(checkpoint), device="cpu", v1_wait_s=PATIENCE_S)
+    with serving(settings) as node, node.client(node.new_key("own")) as client:
+        listed = {one["name"]: one for one in client.get("/v2/loras").json()["loras"]}
+        for name, path in own.items():
+            assert listed[name]["installed"]
+            assert listed[name]["digest"] == digest_of(path.read_bytes())
+        relight = "qwen-image-edit-plus-relight"
+        job, picture = edited(client, node, photo, relight)
+        (lora,) = job.edit.loras
+        assert (lora.digest, lora.strength) == (digest_of(own["relight"].read_bytes()), 1.0)
+        assert job.edit.true_cfg_scale == 1.5
+        _, without = edited(client, node, photo, relight, lora_scale=0.0)
+        assert not np.array_equal(picture, without)
+        job, _ = edited(client, node, photo, relight, guidance_scale=3, num_inference_steps=1)
+        assert job.edit.true_cfg_scale == 3
+        job, _ = edited(client, node, photo, relight, go_fast=True)
+        assert [lora.name for lora in job.edit.loras] == ["relight", "lightning_8_steps"]
+        assert (job.edit.lightning, job.edit.true_cfg_scale) == (True, 1.0)

@@ -96,6 +96,13 @@ class TestAccept:
         held = key_named(ledger, "studio")
         assert (held.balance_micro, held.held_micro, held.spent_micro) == (600_000, 400_000, 0)
 
+    @pytest.mark.parametrize("resolve_s", [None, 0.0, 1.25])
+    def test_what_came_before_the_job_is_kept_with_it(self, ledger, key, resolve_s):
+        """How long resolving its LoRAs took is the job's to the end, told apart from not having had any."""
+        assert ledger.accept(ask(key, job_id="j", resolve_s=resolve_s)).job.resolve_s == resolve_s
+        _, lease = ledger.claim("w1")
+        assert ledger.complete(lease, RESULT).resolve_s == ledger.job("j").resolve_s == resolve_s
+
     def test_credits_never_go_below_zero(self, ledger, key):
         """A job dearer than the balance is refused with both figures, and nothing is kept."""
         ledger.accept(ask(key, job_id="j", price_micro=400_000))

@@ -10,12 +10,13 @@ from hypothesis.stateful import run_state_machine_as_test as run
 from darkroom.errors import IdempotencyConflict, InsufficientCredits, LeaseLost, RateLimited, UnknownRequest
 from darkroom.job import State
 from darkroom.ledger.contract import MAX_ATTEMPTS
-from ledgers import CRASH, PROGRESS, RESULT, ask, make_key
+from ledgers import CRASH, PROGRESS, RESULT, ask, make_key, set_of
 
 LEASE_S = 30.0
 RETENTION_S = 100.0
 GRANTED_MICRO = 10_000
 WORKERS = st.sampled_from(["w1", "w2"])
+SETS = [(), ("a",), ("b",), ("b", "a")]
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -40,11 +41,14 @@ class LedgerMachine(RuleBasedStateMachine):
         which=st.integers(0, 1),
         price_micro=st.sampled_from([0, 1000, 4000]),
         steps=st.sampled_from([1, 8, 40]),
+        loras=st.sampled_from(SETS),
         named=st.none() | st.tuples(st.sampled_from("ab"), st.sampled_from("xy")),
     )
-    def submit(self, which, price_micro, steps, named):
+    def submit(self, which, price_micro, steps, loras, named):
         job_id = f"j{next(self.numbers)}"
-        asked = ask(self.keys[which], job_id=job_id, price_micro=price_micro, steps=steps, idempotency=named)
+        asked = ask(
+            self.keys[which], job_id=job_id, price_micro=price_micro, steps=steps, loras=loras, idempotency=named
+        )
         try:
             accepted = self.ledger.accept(asked)
         except (InsufficientCredits, RateLimited, IdempotencyConflict):
@@ -53,13 +57,14 @@ class LedgerMachine(RuleBasedStateMachine):
             assert accepted.replayed == (accepted.job.id != job_id)
             self.watch(accepted.job)
 
-    @rule(target=leases, worker=WORKERS)
-    def claim(self, worker):
+    @rule(target=leases, worker=WORKERS, held=st.sets(st.sampled_from(SETS)))
+    def claim(self, worker, held):
+        held = {set_of(*loras) for loras in held}
         waiting = [job.id for job in self.seen.values() if job.state is State.QUEUED]
-        upcoming = self.ledger.upcoming()
+        upcoming = self.ledger.upcoming(held)
         assert (upcoming is None) == (not waiting)
         assert upcoming is None or upcoming == self.seen[upcoming.id]
-        claimed = self.ledger.claim(worker)
+        claimed = self.ledger.claim(worker, held)
         assert (claimed is None) == (not waiting)
         if claimed is None:
             return None

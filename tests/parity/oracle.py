@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import BatchFeature, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from darkroom.checkpoint.layout import read_working_sizes
+from darkroom.checkpoint.declaration import read_declaration
 from darkroom.edit import Edit
 
 MERGED_PATCHES = 4
@@ -75,7 +75,7 @@ class Reference:
         )
         self.pipeline.processor = Processor(folder)
         self.pipeline.set_progress_bar_config(disable=True)
-        self.sizes = read_working_sizes(folder)
+        self.sizes = read_declaration(folder).working_sizes
 
     def edit(self, edit: Edit, pictures: Sequence[Image]) -> Kept:
         ratio = edit.aspect_ratio or pictures[0].size

@@ -292,6 +292,22 @@ class TestAdapters:
         """multi-lora with no adapter is an edit by the model as it is."""
         assert door.ask(MULTI, **params).job.state is State.QUEUED
 
+    @pytest.mark.parametrize(
+        ("params", "scale", "lora"),
+        [
+            ({"lora_scale": 0.5}, "lora_scale", "lora"),
+            ({"lora": "none", "lora_scale": 0}, "lora_scale", "lora"),
+            ({"lora_2_url": "", "lora_2_scale": 1}, "lora_2_scale", "lora_2_url"),
+            ({"lora_3_scale": -1}, "lora_3_scale", "lora_3_url"),
+        ],
+    )
+    def test_a_strength_of_none(self, door, params, scale, lora):
+        """A strength without its LoRA is refused under its own name, and the answer says what it is the strength of."""
+        with pytest.raises(InvalidField, match=f"{scale} is the strength of {lora}, .* give both or none") as caught:
+            door.ask(MULTI, **params)
+        assert caught.value.field == scale
+        assert door.untouched
+
     def test_a_bad_request_is_told_first(self, door):
         """Who has to change the request anyway hears of that before hearing of the adapter."""
         with pytest.raises(InvalidField, match="image_1"):
@@ -322,7 +338,13 @@ class TestLoras:
             field="lora_2_url", name="a.safetensors", strength=1.0, url=url, validator=edit.loras[0].validator
         )
         assert edit.loras == (ref,)
-        assert fitted.ledger.job("request01").edit == edit
+        job = fitted.ledger.job("request01")
+        assert job.edit == edit
+        assert job.resolve_s > 0
+
+    def test_nothing_was_resolved_without_loras(self, fitted):
+        """The job says so, and not that it took no time."""
+        assert fitted.ask(MULTI).job.resolve_s is None
 
     def test_a_preset_and_two_addresses(self, fitted, host):
         """Each is in the edit under its own field, in the order of the parameters."""

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -94,3 +95,30 @@ def test_guidance_and_work(edit: Edit) -> None:
 def test_content_types() -> None:
     """Every format has the content type that clients know it by."""
     assert [kind.content_type for kind in ImageFormat] == ["image/jpeg", "image/png", "image/webp"]
+
+
+def lora(**changes: Any) -> LoraRef:
+    return LoraRef(**{"field": "lora", "name": "n", "strength": 1.0, "digest": "a", **changes})
+
+
+def test_a_lora_set_has_one_name() -> None:
+    """It is the files and their strengths, whatever their order, their fields, or how often one is given."""
+    set_of = {
+        name: dataclasses.replace(an_edit(), loras=loras).lora_set
+        for name, loras in {
+            "two": (lora(), lora(digest="b", strength=0.5)),
+            "turned": (lora(field="x", digest="b", strength=0.5), lora(name="y", url="https://h/y")),
+            "with none": (lora(), lora(digest="c", strength=0.0), lora(digest="b", strength=0.5)),
+            "split": (lora(strength=0.3), lora(strength=0.6), lora(strength=0.1), lora(digest="b", strength=0.5)),
+            "one": (lora(),),
+            "weaker": (lora(), lora(digest="b", strength=0.25)),
+            "unread": (lora(digest=None, url="https://h/a", validator="1"),),
+            "changed": (lora(digest=None, url="https://h/a", validator="2"),),
+            "elsewhere": (lora(digest=None, url="https://h/b", validator="1"),),
+            "without": (),
+            "undone": (lora(), lora(strength=-1.0)),
+        }.items()
+    }
+    assert set_of["two"] == set_of["turned"] == set_of["with none"] == set_of["split"]
+    assert set_of["without"] == set_of["undone"] == ""
+    assert len(set(set_of.values())) == 7

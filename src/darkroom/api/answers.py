@@ -10,6 +10,8 @@ from darkroom.errors import WorkerLost
 from darkroom.job import MICRO, Job, Result, State
 from darkroom.ledger.contract import Quota
 
+RESOLVE = "resolve"
+"""Beside a job's stages: what its submit waited for its LoRAs' addresses, before the job was there."""
 FAILED_STATUS = HTTPStatus.UNPROCESSABLE_ENTITY
 """What a FAILED request is answered with on v2, whatever it failed of."""
 
@@ -71,7 +73,8 @@ def completed(job: Job, at: Addresses, *, picture: str | None) -> dict[str, Any]
         "width": result.width_px,
         "height": result.height_px,
     }
-    inference_s = {"inference": _ms(result.inference_time_s)}
+    before_s = {} if job.resolve_s is None else {RESOLVE: job.resolve_s}
+    timings_s = {"inference": result.inference_time_s, **before_s, **result.timings_s}
     return {
         "status": job.state,
         "error": None,
@@ -81,7 +84,7 @@ def completed(job: Job, at: Addresses, *, picture: str | None) -> dict[str, Any]
         **({} if picture is None else {"image": picture}),
         "seed": str(job.edit.seed),
         "prompt": job.edit.prompt,
-        "timings": inference_s | {stage: _ms(seconds) for stage, seconds in result.timings_s.items()},
+        "timings": {part: _ms(seconds) for part, seconds in timings_s.items()},
         "metrics": {"cost": _credits(job.price_micro), "remaining_credits": _remaining(job), **_times(job)},
         **({"warnings": list(result.warnings)} if result.warnings else {}),
     }

@@ -3,6 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
+from darkroom.api.answers import RESOLVE
 from darkroom.api.refusals import ENGINE_GONE, JOB_FAILED
 from darkroom.catalogue.parameter import Kind
 from darkroom.edit import ImageFormat
@@ -13,6 +14,17 @@ from darkroom.worker.supervisor import Readiness
 Schema = dict[str, Any]
 
 ID = "^[0-9a-f]{32}$"
+
+DONE_IN = {
+    Stage.FETCH: "Seconds for bringing and reading the pictures.",
+    Stage.LORAS: "Seconds for bringing the LoRAs' files, as far as they were not here.",
+    Stage.PREPARE: "Seconds for making the pictures ready for the model.",
+    Stage.MERGE: "Seconds for merging the LoRAs into the weights, unless they were.",
+    Stage.ENCODE: "Seconds for encoding prompt and pictures.",
+    Stage.DENOISE: "Seconds for the denoising steps.",
+    Stage.DECODE: "Seconds for decoding the result.",
+    Stage.WRITE: "Seconds for writing its file.",
+}
 
 LISTED = "Inference Segmind Model Information List With Details"
 
@@ -119,9 +131,13 @@ def _result() -> Schema:
         prompt=_text("The prompt it was made with."),
         timings={
             "type": "object",
-            "description": "Seconds of work: all of it, and by stage.",
+            "description": "Seconds of work: all of it, and by stage; and what came before it.",
             "required": ["inference"],
-            "properties": {"inference": _seconds("Seconds of work."), **{stage: _seconds(stage) for stage in Stage}},
+            "properties": {
+                "inference": _seconds("Seconds of work: all stages."),
+                RESOLVE: _seconds("Seconds the submit waited to learn which files its LoRAs are; no part of the work."),
+                **{stage: _seconds(DONE_IN[stage]) for stage in Stage},
+            },
         },
         metrics=ref("ResultMetrics"),
     )

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from darkroom.checkpoint.compare import Differences, compare
+from darkroom.checkpoint.declaration import Declaration, read_declaration
 from darkroom.checkpoint.layout import (
     PARTS,
     Component,
-    WorkingSizes,
     find_tokenizer,
     read_component,
     read_model_index,
     read_processor,
     read_scheduler,
-    read_working_sizes,
 )
 from darkroom.checkpoint.tensors import UNUSED, needed_tensors
 from darkroom.errors import BadCheckpoint
@@ -43,11 +42,12 @@ class PartReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """problems: what must be mended before the checkpoint can be loaded, in words; none if it is whole."""
+    """declared: None where darkroom.json is not sound. problems: what must be mended before the checkpoint can be
+    loaded, in words; none if it is whole."""
 
     folder: Path
     parts: tuple[PartReport, ...]
-    working_sizes: WorkingSizes | None
+    declared: Declaration | None
     problems: tuple[str, ...]
 
     @property
@@ -79,10 +79,10 @@ def inspect(folder: Path) -> Report:
     parts = [attempt(_report, component) for component in components if component is not None]
     for read in (read_scheduler, read_processor, find_tokenizer):
         attempt(read, folder)
-    sizes = attempt(read_working_sizes, folder)
+    declared = attempt(read_declaration, folder)
     found = tuple(part for part in parts if part is not None)
     problems += [f"{part.name} does not fit its config.json: {part.differences}" for part in found if part.differences]
-    return Report(folder=folder, parts=found, working_sizes=sizes, problems=tuple(problems))
+    return Report(folder=folder, parts=found, declared=declared, problems=tuple(problems))
 
 
 def _report(component: Component) -> PartReport:

@@ -1,7 +1,7 @@
 """The published layout of a Qwen-Image-Edit checkpoint: which files it has and what their headers promise.
 
 model_index.json   the pipeline's class and each part's
-darkroom.json      optional: the areas the checkpoint works at
+darkroom.json      optional: the areas it works at, its own LoRAs and guidance (see declaration.py)
 scheduler/         scheduler_config.json
 tokenizer/         vocab.json, merges.txt, tokenizer_config.json
 processor/         preprocessor_config.json
@@ -12,11 +12,12 @@ A transformer may also be one file of any name, as ComfyUI keeps it, and then ne
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from darkroom.checkpoint.declaration import WorkingSizes, read_declaration
 from darkroom.checkpoint.json_file import read_json
 from darkroom.checkpoint.quantised import with_scales
 from darkroom.checkpoint.single_file import REFERENCES_AT_ZERO, make_config, without_prefix
@@ -63,15 +64,6 @@ class Component:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkingSizes:
-    """The areas pictures are brought to: the result, a reference for the VAE, a reference for the text encoder."""
-
-    output_area_px: int = 1024 * 1024
-    vae_area_px: int = 1024 * 1024
-    condition_area_px: int = 384 * 384
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
     """A checkpoint folder whose files are all there and whose headers are sound."""
 
@@ -94,7 +86,7 @@ def read_layout(folder: Path) -> Layout:
         scheduler=read_scheduler(folder),
         processor=read_processor(folder),
         tokenizer=find_tokenizer(folder),
-        working_sizes=read_working_sizes(folder),
+        working_sizes=read_declaration(folder).working_sizes,
     )
 
 
@@ -176,18 +168,3 @@ def find_tokenizer(folder: Path) -> Path:
         if not (folder / "tokenizer" / name).is_file():
             raise BadCheckpoint(f"{folder / 'tokenizer' / name} is missing")
     return folder / "tokenizer"
-
-
-def read_working_sizes(folder: Path) -> WorkingSizes:
-    """The areas in darkroom.json, the published ones where it is silent or absent."""
-    path = folder / "darkroom.json"
-    if not path.exists():
-        return WorkingSizes()
-    entries = read_json(path)
-    known = [field.name for field in fields(WorkingSizes)]
-    for name, value in entries.items():
-        if name not in known:
-            raise BadCheckpoint(f"{path}: unknown key {name!r}; known are {', '.join(known)}")
-        if isinstance(value, bool) or not isinstance(value, int) or value < 32 * 32:
-            raise BadCheckpoint(f"{path}: {name} = {value!r} must be a whole number of pixels, 1024 (32 × 32) or more")
-    return WorkingSizes(**entries)

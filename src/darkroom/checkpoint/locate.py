@@ -2,12 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Final
 
 from darkroom.errors import BadCheckpoint
+
+NANO: Final = Path(__file__).parents[1] / "nano"
+"""The small checkpoint that comes with the package."""
 
 _WANTED = (
     "model_index.json",
     "darkroom.json",
+    "loras/*.safetensors",
     "scheduler/*.json",
     "tokenizer/*",
     "processor/*",

@@ -12,6 +12,7 @@ from darkroom.cli.console import note, say, show, size_of
 from darkroom.errors import BadCheckpoint, BadSetting
 
 if TYPE_CHECKING:
+    from darkroom.checkpoint.declaration import Declaration
     from darkroom.checkpoint.download import Download
     from darkroom.checkpoint.inspect import Report
 
@@ -109,6 +110,18 @@ def _say_memory(parameters: int) -> None:
     say(f"memory for {parameters:,} parameters: {', '.join(needed)}; an edit needs more beside them")
 
 
+def _show_declared(declared: "Declaration") -> None:
+    sizes = declared.working_sizes
+    say(
+        f"works at {sizes.output_area_px:,} px (result), {sizes.vae_area_px:,} px (references), "
+        f"{sizes.condition_area_px:,} px (text encoder)"
+    )
+    if declared.guidance_scale is not None:
+        say(f"guidance_scale is {declared.guidance_scale:g} unless a request gives one")
+    if declared.loras:
+        say(f"brings LoRAs of its own: {', '.join(declared.loras)}")
+
+
 def _show_report(report: "Report") -> None:
     show(
         ("part", "class", "files", "tensors", "parameters", "size", "stored as"),
@@ -132,10 +145,7 @@ def _show_report(report: "Report") -> None:
         if part.name == "transformer":
             of_2511 = part.config.get("zero_cond_t")
             say(f"references are seen {'at timestep 0, as 2511 does' if of_2511 else 'like the result, as 2509 does'}")
-    if sizes := report.working_sizes:
-        say(
-            f"works at {sizes.output_area_px:,} px (result), {sizes.vae_area_px:,} px (references), "
-            f"{sizes.condition_area_px:,} px (text encoder)"
-        )
+    if report.declared:
+        _show_declared(report.declared)
     if report.problems:
         raise BadCheckpoint("this checkpoint can't be served:" + "".join(f"\n  {text}" for text in report.problems))

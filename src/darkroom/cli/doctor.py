@@ -1,16 +1,16 @@
 """`darkroom doctor`: whether this machine can serve, and what to do where it can't."""
 
-import json
 import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from darkroom.cli.console import say, show, size_of
+from darkroom.cli.machine import Finding
 from darkroom.errors import BadCheckpoint, BadSetting, DarkroomError
 
 if TYPE_CHECKING:
@@ -27,18 +27,7 @@ EXAMPLES = """Examples:
 """
 
 OLDEST_PYTHON = (3, 11)
-PROBE_S = 120
-"""How long torch may take to be imported and to look for a GPU."""
 PARAMETER_BYTES = {"bfloat16": 2, "float32": 4}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What a check has found. remedy: what to do about it; None where all is well."""
-
-    name: str
-    found: str
-    remedy: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,16 +73,17 @@ def doctor(
 
 def examine(checkpoint: str | None = None) -> Examination:
     """Every check, in the order in which its failure would hurt. checkpoint: in place of the settings' own."""
+    from darkroom.cli import machine
+    from darkroom.cli.default import with_checkpoint
     from darkroom.settings import read_settings
 
-    findings = [_python()]
-    probe, found = _device()
-    findings.append(probe)
+    torch, found = machine.probe()
+    findings = [_python(), torch]
     try:
-        settings = read_settings(checkpoint=checkpoint)
+        settings = with_checkpoint(read_settings(checkpoint=checkpoint), lambda: found)
     except DarkroomError as error:
         return Examination(findings=(*findings, Finding(name="settings", found="bad", remedy=error.message)))
-    chosen, device = _chosen_device(settings, found)
+    chosen, device = machine.choose_device(settings, found)
     whole, needs = _checkpoint(settings)
     memory, plan = _memory(settings, device, needs, found)
     findings += [chosen, whole, memory, _disk(settings), _port(settings)]
@@ -101,11 +91,14 @@ def examine(checkpoint: str | None = None) -> Examination:
 
 
 def imagine(checkpoint: str | None, gpu_gb: float) -> "Plan":
-    """The plan for a GPU that need not be here, beside as much host memory as it takes. Raises `SetupError`."""
+    """The plan for a GPU that need not be here, beside as much host memory as it takes; of the real checkpoint, unless
+    another is named. Raises `SetupError`."""
+    from darkroom.cli.default import REAL
     from darkroom.memory.plan import GB, Device, make_plan
     from darkroom.settings import read_settings
 
     settings = read_settings(checkpoint=checkpoint)
+    settings = settings.model_copy(update={"checkpoint": settings.checkpoint or REAL})
     finding, needs = _checkpoint(settings)
     if needs is None:
         raise BadCheckpoint(f"{finding.name} {finding.found}: {finding.remedy}")
@@ -122,66 +115,13 @@ def _python() -> Finding:
     return Finding(name="python", found=found)
 
 
-def _device() -> tuple[Finding, dict[str, Any]]:
-    """torch, and what it says of the machine; from a process of its own, as this one never imports it."""
-    try:
-        probe = subprocess.run(
-            [sys.executable, "-m", "darkroom.engine.device"],
-            capture_output=True,
-            text=True,
-            timeout=PROBE_S,
-            check=True,
-        )
-    except subprocess.TimeoutExpired:
-        return Finding(
-            name="torch", found=f"no answer in {PROBE_S} s", remedy="look at the machine's load, and at its GPU driver"
-        ), {}
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
-        return Finding(name="torch", found=last, remedy="reinstall it: pip install --force-reinstall torch"), {}
-    device = json.loads(probe.stdout)
-    return Finding(name="torch", found=device["torch"]), device
-
-
-def _chosen_device(settings: "Settings", found: dict[str, Any]) -> tuple[Finding, "Device | None"]:
-    """The device that the settings name, of those torch has found; None where it is not there, or not known."""
-    from darkroom.memory.host import host_memory_bytes
-    from darkroom.memory.plan import Device, share
-
-    if not found:
-        return Finding(name="device", found="unknown"), None
-    gpus, host_bytes, computes = found.get("gpus", ()), host_memory_bytes(), f"computes in {found['dtype']}"
-    kind, _, index = settings.device.partition(":")
-    if kind == "cpu" or (kind == "auto" and not gpus):
-        finding = Finding(name="device", found=f"{found['name']}, {computes}")
-        if host_bytes is None:
-            return finding, None
-        return finding, Device(name="cpu", kind="cpu", memory_bytes=share(host_bytes, settings.device_memory_gb))
-    number = int(index or 0)
-    if number >= len(gpus):
-        remedy = f"DARKROOM_DEVICE = {settings.device!r} is not among the {len(gpus)} GPUs that torch sees: "
-        remedy += "install the driver and a CUDA build of torch, or set it to auto"
-        return Finding(name="device", found=found["name"], remedy=remedy), None
-    gpu = gpus[number]
-    workers = f"; a worker on each of {len(gpus)} GPUs" if kind == "auto" and len(gpus) > 1 else ""
-    return Finding(name="device", found=f"cuda:{number}, {gpu['name']}, {computes}{workers}"), Device(
-        name=f"cuda:{number} ({gpu['name']})",
-        kind="cuda",
-        memory_bytes=share(gpu["memory_bytes"], settings.device_memory_gb),
-        host_memory_bytes=None if host_bytes is None else host_bytes // (len(gpus) if kind == "auto" else 1),
-        multiplies_fp8=gpu["multiplies_fp8"],
-    )
-
-
 def _checkpoint(settings: "Settings") -> tuple[Finding, "Needs | None"]:
     """Whether the checkpoint is whole, and what it takes where that is known."""
     from darkroom.checkpoint.inspect import inspect
     from darkroom.checkpoint.locate import locate
-    from darkroom.cli.serve import require_checkpoint
 
-    name = settings.checkpoint or "none"
+    name = str(settings.checkpoint)
     try:
-        require_checkpoint(settings)
         report = inspect(locate(name, fetch=False))
     except DarkroomError as error:
         return Finding(name="checkpoint", found=name, remedy=error.message), _needs(name, None)
@@ -191,17 +131,19 @@ def _checkpoint(settings: "Settings") -> tuple[Finding, "Needs | None"]:
 
 def _needs(checkpoint: str, report: "Report | None") -> "Needs | None":
     """What it takes: by its own configs, or as it was published while not all of it is here. None: not known."""
-    from darkroom.checkpoint.layout import PARTS, WorkingSizes
+    from darkroom.checkpoint.declaration import WorkingSizes
+    from darkroom.checkpoint.layout import PARTS
     from darkroom.checkpoint.published import PUBLISHED
     from darkroom.memory.needs import Needs
 
     if report is not None and len(report.parts) == len(PARTS):
-        return Needs.read({part.name: part.config for part in report.parts}, report.working_sizes or WorkingSizes())
+        sizes = report.declared.working_sizes if report.declared else WorkingSizes()
+        return Needs.read({part.name: part.config for part in report.parts}, sizes)
     return Needs.read(PUBLISHED[checkpoint], WorkingSizes()) if checkpoint in PUBLISHED else None
 
 
 def _memory(
-    settings: "Settings", device: "Device | None", needs: "Needs | None", found: dict[str, Any]
+    settings: "Settings", device: "Device | None", needs: "Needs | None", found: Mapping[str, Any]
 ) -> tuple[Finding, "Plan | None"]:
     from darkroom.memory.plan import in_gb, make_plan
 

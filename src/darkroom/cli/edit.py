@@ -12,7 +12,6 @@ import typer
 
 from darkroom.cli.console import note, say
 from darkroom.cli.models import complete_slug
-from darkroom.cli.serve import require_checkpoint
 from darkroom.errors import InvalidField, UnknownModel
 
 if TYPE_CHECKING:
@@ -69,7 +68,8 @@ def edit(  # noqa: PLR0913, PLR0917  a flag each
 ) -> None:
     """Edit pictures by prompt, here or on a server.
 
-    Here, it loads the model that DARKROOM_CHECKPOINT names, in a process beside this one.
+    Here, it loads the model that DARKROOM_CHECKPOINT names, or what `darkroom serve` would take without one, in a
+    process beside this one.
 
     The job is counted and kept as any client's is; Ctrl-C cancels it.
     """
@@ -127,6 +127,7 @@ def _read(picture: str) -> str | bytes:
 
 
 def _make(slug: str, params: Mapping[str, object], *, server: str | None, key: str | None) -> "Edited":
+    from darkroom.cli.default import with_checkpoint
     from darkroom.cli.making import edit_here, edit_there
     from darkroom.cli.progress import Bar
     from darkroom.settings import read_settings
@@ -139,7 +140,7 @@ def _make(slug: str, params: Mapping[str, object], *, server: str | None, key: s
         settings = read_settings()
         if "log_level" not in settings.model_fields_set:
             settings = settings.model_copy(update={"log_level": "warning"})
-        require_checkpoint(settings)
+        settings = with_checkpoint(settings)
         with Bar(waiting="loading the model") as bar:
             return asyncio.run(_stoppable(edit_here(settings, slug, given, bar.observe)))
     except (KeyboardInterrupt, asyncio.CancelledError):

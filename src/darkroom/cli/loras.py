@@ -188,11 +188,12 @@ def _from_to(values: tuple[float, float] | None) -> str:
 
 
 def _shelf() -> "Shelf":
+    from darkroom.cli.default import with_checkpoint
     from darkroom.lora.shelf import Shelf
     from darkroom.settings import read_settings
     from darkroom.stores import open_loras
 
-    return Shelf(open_loras(read_settings()))
+    return Shelf(open_loras(with_checkpoint(read_settings(), tell=lambda _: None)))
 
 
 def _brought(what: str, bring: "Callable[[Advance], Awaitable[str]]") -> str:

@@ -17,9 +17,11 @@ from PIL.Image import Image
 from PIL.Image import new as new_picture
 from torch import Tensor
 
-from darkroom.checkpoint.layout import WorkingSizes, read_layout
-from darkroom.edit import Edit, ImageFormat, Output, PictureRef
-from darkroom.engine.adapter import load_adapter
+from darkroom.checkpoint.declaration import WorkingSizes
+from darkroom.checkpoint.layout import read_layout
+from darkroom.edit import Edit, ImageFormat, Output, PictureRef, set_name
+from darkroom.engine.adapter import Adapter, load_adapter
+from darkroom.engine.beside import Beside
 from darkroom.engine.decode import decode
 from darkroom.engine.denoise import Conditions, denoise, make_passes
 from darkroom.engine.device import Precision, choose_device, choose_dtype, measure_device
@@ -31,7 +33,7 @@ from darkroom.engine.prepare import Prepared, Reference, VisionConfig, prepare
 from darkroom.engine.rope import joint_rope
 from darkroom.engine.schedule import ScheduleConfig, make_schedule
 from darkroom.engine.vae import TOKEN_PX, pack
-from darkroom.errors import EngineFailed, OutOfMemory
+from darkroom.errors import OutOfMemory
 from darkroom.job import Progress, Stage
 from darkroom.lora.convert import AdapterFile
 from darkroom.memory.needs import Needs
@@ -72,7 +74,7 @@ class Engine:
         self,
         models: Models,
         *,
-        overlay: Overlay | None,
+        overlay: Overlay | Beside,
         schedule: ScheduleConfig,
         vision: VisionConfig,
         sizes: WorkingSizes,
@@ -146,6 +148,22 @@ class Engine:
         with _memory_errors():
             return prepare(edit, pictures, self._sizes, self._vision)
 
+    @property
+    def merged(self) -> frozenset[str]:
+        """The names (`Edit.lora_set`) of the sets of LoRAs that `make` has to merge nothing for."""
+        return frozenset(map(set_name, self._overlay.merged))
+
+    def merge_ahead(self, edit: Edit, loras: Sequence[AdapterFile]) -> None:
+        """Merge a set for its `make`, if there is room for it beside the one in use. May run in a thread beside another
+        `make`, which it changes nothing for, and of which it takes one core.
+
+        Raises `OutOfMemory`.
+        """
+        if isinstance(self._overlay, Overlay):
+            with _memory_errors(), _one_core():
+                strengths, load = strengths_of(loras), self._loader(loras)
+                self._overlay.merge_ahead(strengths, load, steps=edit.num_inference_steps)
+
     @torch.inference_mode()
     def make(
         self,
@@ -162,7 +180,7 @@ class Engine:
         watch = _Watch(edit.num_inference_steps, observe, self._device)
         with _memory_errors():
             with watch.stage(Stage.MERGE) if loras else nullcontext():
-                self._use(loras)
+                self._use(loras, edit.num_inference_steps)
             with watch.stage(Stage.ENCODE):
                 encoded = self._encode(edit, prepared)
             with watch.stage(Stage.DENOISE):
@@ -179,13 +197,12 @@ class Engine:
         made = self.make(edit, prepared, observe)
         return Made(image=made.image, timings_s={**watch.timings_s, **made.timings_s})
 
-    def _use(self, loras: Sequence[AdapterFile]) -> None:
-        if self._overlay is None:
-            if loras:
-                raise EngineFailed("there is no memory on this device for a second copy of the weights, as LoRAs need")
-            return
+    def _use(self, loras: Sequence[AdapterFile], steps: int) -> None:
+        self._overlay.use(strengths_of(loras), self._loader(loras), steps=steps)
+
+    def _loader(self, loras: Sequence[AdapterFile]) -> Callable[[str], Adapter]:
         paths = {lora.digest: lora.path for lora in loras}
-        self._overlay.use(strengths_of(loras), lambda digest: load_adapter(paths[digest], self._device))
+        return lambda digest: load_adapter(paths[digest], self._device)
 
     def _encode(self, edit: Edit, prepared: Prepared) -> Encoded:
         text, vae, seen, memo = self._models.text, self._models.vae, prepared.seen, self._memo
@@ -263,6 +280,17 @@ class _Watch:
 
     def _tell(self, stage: Stage) -> None:
         self._observe(Progress(stage=stage, step=self._done, steps=self._steps))
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """For what this thread computes on a CPU; others have theirs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A module's parameter in the form the module computes with, taken out, made anew and put in."""
 
+import torch
 from torch import Tensor, nn
 
 from darkroom.engine.linear import Float8Linear, PackedLinear, pack
@@ -16,6 +17,12 @@ def held_of(module: nn.Module, parameter: str) -> Held:
     return (own.data if isinstance(own, nn.Parameter) else own,)
 
 
+def home_of(module: nn.Module, parameter: str) -> torch.device:
+    """Where it lies while nothing is computed."""
+    home: torch.device = getattr(module, parameter).device
+    return home
+
+
 def values_of(module: nn.Module, parameter: str) -> Tensor:
     """What was stored, in the dtype computed in. Raises ValueError for float8 whose stored weight is not kept."""
     if isinstance(module, Float8Linear) and parameter == "weight":
@@ -27,12 +34,18 @@ def values_of(module: nn.Module, parameter: str) -> Tensor:
 
 
 def hold(module: nn.Module, parameter: str, values: Tensor) -> Held:
-    """Other values, in the form this module has them."""
+    """Other values, in a form this module computes with."""
     if parameter == "weight" and isinstance(module, Float8Linear):
         return module.kernels.to_float8(values)
-    if parameter == "weight" and isinstance(module, PackedLinear):
-        return (pack(values),)
     return (values,)
+
+
+def formed(module: nn.Module, parameter: str, held: Held, *, packed: bool) -> Held:
+    """The same values, packed or plain, if this module computes with either. Products may differ by a rounding, so which
+    of the two it is must follow from the edit, not from what came before."""
+    if parameter != "weight" or not isinstance(module, PackedLinear) or held[0].is_mkldnn == packed:
+        return held
+    return (pack(held[0]) if packed else held[0].to_dense(),)
 
 
 def put(module: nn.Module, parameter: str, held: Held) -> None:

@@ -14,11 +14,15 @@ from darkroom.engine.kernels import Kernels
 OUTLIERS = ("img_mlp.net.2",)
 """What is fed to these has a few channels far larger than the rest, which float8 would drown the rest for."""
 
+PACK_FROM_STEPS = 8
+"""Packing takes as long as about four steps with packed matrices save."""
+
 _PACKED_FOR_TOKENS = 1024
 
 
 class PackedLinear(nn.Module):
-    """On a CPU: in the blocked layout oneDNN multiplies by, into which it would otherwise bring it at every call."""
+    """On a CPU: in the blocked layout oneDNN multiplies by. A weight in the plain layout may stand in its place: it is
+    brought into that layout at every call."""
 
     def __init__(self, stored: nn.Linear) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import torch
 from darkroom.checkpoint.compare import compare
 from darkroom.checkpoint.layout import Component, Layout
 from darkroom.checkpoint.tensors import UNUSED, needed_tensors
+from darkroom.engine.beside import Beside
 from darkroom.engine.fusion import CompileMode, choose
 from darkroom.engine.lend import HOST, lend_from_host
 from darkroom.engine.linear import OUTLIERS, Float8Linear, PackedLinear, can_pack, reform
@@ -51,16 +52,12 @@ def load_models(
     )
 
 
-def make_overlay(transformer: Transformer, plan: Plan) -> Overlay | None:
-    """Room for LoRAs as planned; None if there is none."""
+def make_overlay(transformer: Transformer, plan: Plan) -> Overlay | Beside:
+    """What applies LoRAs, as planned."""
     if plan.run_copy == Place.NONE:
-        return None
-    on_device = plan.run_copy == Place.DEVICE
-    return Overlay(
-        transformer,
-        max_bytes=plan[Part.RUN_COPY].size_bytes if on_device else 0,
-        rest_at=None if on_device else HOST,
-    )
+        return Beside(transformer)
+    rest_at = None if plan.run_copy == Place.DEVICE else HOST
+    return Overlay(transformer, max_bytes=plan.merged_bytes, rest_at=rest_at)
 
 
 def load_transformer(

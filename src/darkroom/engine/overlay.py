@@ -5,6 +5,7 @@ place. Nothing is ever subtracted again, so nothing drifts, and the same set giv
 whatever was used before.
 """
 
+import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,22 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from darkroom.engine.adapter import Adapter, LowRank
-from darkroom.engine.held import Held, held_of, hold, put, size_bytes, values_of
-from darkroom.engine.kernels import halved
+from darkroom.edit import Strengths, add_strengths
+from darkroom.engine.adapter import Adapter
+from darkroom.engine.held import Held, formed, held_of, hold, home_of, put, size_bytes, values_of
+from darkroom.engine.linear import PACK_FROM_STEPS
+from darkroom.engine.merge import Part, merged
 from darkroom.engine.transformer import FUSED, Transformer
 from darkroom.lora.convert import AdapterFile
 
-Strengths = tuple[tuple[str, float], ...]
-"""A set of LoRAs: each file's digest with its strength, in the digests' order."""
-
 
 def strengths_of(loras: Iterable[AdapterFile]) -> Strengths:
-    """The set that these make up: a file that is there twice has both strengths, one without strength is not there."""
-    total: dict[str, float] = defaultdict(float)
-    for lora in loras:
-        total[lora.digest] += lora.strength
-    return tuple(sorted((digest, strength) for digest, strength in total.items() if strength))
+    """The set that these make up."""
+    return add_strengths((lora.digest, lora.strength) for lora in loras)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,98 +42,147 @@ Place = tuple[nn.Module, str]
 """One of our parameters."""
 
 
+Changes = Mapping[Place, Sequence[Part]]
+"""What a set changes, parameter by parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pristine:
+    """values: in the dtype computed in, plain, where they rest. home: where the module has its own."""
+
+    values: Tensor
+    home: torch.device
+
+
 class Overlay:
     """max_bytes: for merged copies; those used last are kept, and always those in use. rest_at: where pristine weights
-    lie while others are in their place; None: where they are."""
+    lie while others are in their place; None: where they are.
+
+    merged: the sets that can be used without merging any, or bringing the pristine ones from where they rest.
+    """
 
     def __init__(self, transformer: Transformer, *, max_bytes: int, rest_at: torch.device | None = None) -> None:
-        self._targets = dict(_targets(transformer))
+        self._targets = dict(targets_of(transformer))
         self._device = transformer.proj_out.weight.device
         self._max_bytes = max_bytes
         self._rest_at = rest_at
-        self._pristine: dict[Place, Held] = {}
-        self._kept: OrderedDict[Strengths, Mapping[Place, Held]] = OrderedDict()
-        self._used: Mapping[Place, Held] = {}
+        self._pristine: dict[Place, Pristine] = {}
+        self._kept: OrderedDict[Strengths, dict[Place, Held]] = OrderedDict()
+        self._bare: dict[Place, Held] = {}
+        self._used: dict[Place, Held] = {}
+        self._in_use: Strengths = ()
+        self._turn = threading.Lock()
+        self.merged: frozenset[Strengths] = frozenset({()})
 
-    def use(self, strengths: Strengths, load: Callable[[str], Adapter]) -> None:
+    def use(self, strengths: Strengths, load: Callable[[str], Adapter], *, steps: int = 1) -> None:
         """From now on the transformer computes with this set; the empty one is the model as it was loaded.
 
-        load: an adapter by its digest; asked only for a set that is not kept.
+        load: an adapter by its digest; asked only for a set that is not kept. steps: that are to be made with it;
+        for many, matrices are packed.
         """
-        if strengths not in self._kept:
-            # Room is made, and pristine weights are in their place, before others are merged from them.
-            self._put({})
-            self._make_room()
-            if strengths:
-                self._kept[strengths] = self._merge([(load(digest), strength) for digest, strength in strengths])
-        if strengths:
-            self._kept.move_to_end(strengths)
-        self._put(self._kept.get(strengths, {}))
+        with self._turn:
+            self._in_use = ()
+            if not strengths:
+                self._make_room({})
+            elif strengths in self._kept:
+                self._kept.move_to_end(strengths)
+            else:
+                changes = self._changes([(load(digest), strength) for digest, strength in strengths])
+                self._kept[strengths] = self._merge(changes, self._make_room(changes), in_place=True)
+            self._put(self._kept.get(strengths, {}), packed=steps >= PACK_FROM_STEPS)
+            self._in_use = strengths
+            self._tell_merged()
 
-    def holds(self, strengths: Strengths) -> bool:
-        """Whether using this set takes no merging."""
-        return not strengths or strengths in self._kept
+    def merge_ahead(self, strengths: Strengths, load: Callable[[str], Adapter], *, steps: int = 1) -> None:
+        """Have this set merged for a `use` to come, if there is room for it beside the one in use; arguments as there.
 
-    def _put(self, wanted: Mapping[Place, Held]) -> None:
-        for place in self._used.keys() - wanted.keys():
-            put(*place, tuple(each.to(self._device) for each in self._pristine[place]))
-        for place, merged in wanted.items():
-            put(*place, merged)
-        self._used = wanted
+        May run beside the transformer: nothing that it computes with is touched.
+        """
+        with self._turn:
+            if self._rest_at or not strengths or strengths in self._kept:
+                return
+            changes = self._changes([(load(digest), strength) for digest, strength in strengths])
+            if _bytes(self._kept.get(self._in_use, {})) + _bytes(changes) > self._max_bytes:
+                return
+            made = self._merge(changes, self._make_room(changes), in_place=False)
+            packed = steps >= PACK_FROM_STEPS
+            self._kept[strengths] = {place: formed(*place, held, packed=packed) for place, held in made.items()}
+            self._tell_merged()
 
-    def _make_room(self) -> None:
-        """For a set as large as those kept."""
-        while self._kept and self._bytes() * (1 + 1 / len(self._kept)) > self._max_bytes:
-            self._kept.popitem(last=False)
+    def _put(self, wanted: dict[Place, Held], *, packed: bool) -> None:
+        """packed: what is wanted; what was there at first is so always."""
+        for place in self._pristine.keys() - wanted.keys():
+            if place not in self._bare:
+                pristine = self._pristine[place]
+                self._bare[place] = hold(*place, pristine.values.to(pristine.home))
+            self._place(place, self._bare, packed=True)
+        for place in wanted:
+            self._place(place, wanted, packed=packed)
+            self._bare.pop(place, None)
 
-    def _bytes(self) -> int:
-        return sum(size_bytes(held) for merged in self._kept.values() for held in merged.values())
+    def _place(self, place: Place, among: dict[Place, Held], *, packed: bool) -> None:
+        held = among[place] = formed(*place, among[place], packed=packed)
+        if self._used.get(place) is not held:
+            put(*place, held)
+            self._used[place] = held
 
-    @torch.inference_mode()
-    def _merge(self, adapters: Sequence[tuple[Adapter, float]]) -> Mapping[Place, Held]:
-        """Each parameter once: brought to float32, changed by all adapters, rounded once, and put in its place, so that
-        of both only one need be on the device at a time."""
-        changed: dict[Place, list[str]] = defaultdict(list)
+    def _tell_merged(self) -> None:
+        self.merged = frozenset({self._in_use} if self._rest_at else {(), *self._kept})
+
+    def _make_room(self, changes: Changes) -> Mapping[Place, Held]:
+        """For a set with these, beside the one in use. Returns the last one evicted, whose memory may be written to."""
+        evicted: Mapping[Place, Held] = {}
+        for strengths in [each for each in self._kept if each != self._in_use]:
+            if _bytes(changes) + sum(map(_bytes, self._kept.values())) <= self._max_bytes:
+                break
+            evicted = self._kept.pop(strengths)
+        return evicted
+
+    def _changes(self, adapters: Sequence[tuple[Adapter, float]]) -> Changes:
+        parts: dict[Place, list[Part]] = defaultdict(list)
         for name in dict.fromkeys(name for adapter, _ in adapters for name in adapter):
             target = self._targets[name]
-            changed[target.module, target.parameter].append(name)
-        merged: dict[Place, Held] = {}
-        self._used = merged
-        for place, names in changed.items():
+            changes = [(change, strength) for adapter, strength in adapters for change in adapter.get(name, ())]
+            parts[target.module, target.parameter].append(Part(target.rows, target.heads, changes))
+        return parts
+
+    @torch.inference_mode()
+    def _merge(self, changes: Changes, evicted: Mapping[Place, Held], *, in_place: bool) -> dict[Place, Held]:
+        """Each parameter once. in_place: and put in its place at once, so that of pristine and merged ones only one
+        need be on the device at a time."""
+        made: dict[Place, Held] = {}
+        for place, changed in changes.items():
+            pristine = self._take(place)
+            values = pristine.values.to(self._device)
+            total = merged(values, changed, _plain(evicted.get(place, ()), values))
+            made[place] = tuple(each.to(pristine.home) for each in hold(*place, total))
+            if in_place:
+                self._place(place, made, packed=False)
+                self._bare.pop(place, None)
+        return made
+
+    def _take(self, place: Place) -> Pristine:
+        if place not in self._pristine:
             values = values_of(*place)
-            wide = values.to(self._device, torch.float32, copy=True)
-            for name in names:
-                self._change(wide, self._targets[name], name, adapters)
-            if place not in self._pristine:
-                self._pristine[place] = tuple(each.to(self._rest_at or each.device) for each in held_of(*place))
-            merged[place] = hold(*place, wide.to(values.dtype))
-            put(*place, merged[place])
-        return merged
-
-    def _change(self, wide: Tensor, target: Target, name: str, adapters: Sequence[tuple[Adapter, float]]) -> None:
-        """Adds what the adapters change of a published parameter to its rows of `wide`."""
-        rows = wide[target.rows]
-        low_rank = [
-            (change, strength)
-            for adapter, strength in adapters
-            for change in adapter.get(name, ())
-            if isinstance(change, LowRank)
-        ]
-        if low_rank:
-            # All at once: one product of the ranks together, added as it is made.
-            b = torch.cat(
-                [strength * change.scale * change.b.to(wide.device).float() for change, strength in low_rank], 1
-            )
-            a = torch.cat([change.a.to(wide.device).float() for change, _ in low_rank])
-            rows.addmm_(halved(b, target.heads) if target.heads else b, a)
-        for adapter, strength in adapters:
-            for change in adapter.get(name, ()):
-                if not isinstance(change, LowRank):
-                    delta = strength * change.delta().to(wide.device)
-                    rows.add_(halved(delta, target.heads) if target.heads else delta)
+            self._pristine[place] = Pristine(values.to(self._rest_at or values.device), home_of(*place))
+            self._bare[place] = self._used[place] = held_of(*place)
+        return self._pristine[place]
 
 
-def _targets(transformer: Transformer) -> Iterator[tuple[str, Target]]:
+def _bytes(places: Iterable[Place]) -> int:
+    """Of a set that changes these; merged, a parameter takes as much as it does now."""
+    return sum(size_bytes(held_of(*place)) for place in places)
+
+
+def _plain(held: Held, like: Tensor) -> Tensor | None:
+    """Memory of a merged parameter, if another can be written there."""
+    match held:
+        case (one,) if not one.is_mkldnn and one.device == like.device and one.dtype == like.dtype:
+            return one
+    return None
+
+
+def targets_of(transformer: Transformer) -> Iterator[tuple[str, Target]]:
     """Every published parameter with its place."""
     heads = transformer.config.num_attention_heads
     for path, module in transformer.named_modules():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
-from darkroom.checkpoint.layout import WorkingSizes
+from darkroom.checkpoint.declaration import WorkingSizes
 from darkroom.edit import Edit
 from darkroom.engine.sizes import VISION_MAX_RATIO, fit, fit_vision
 from darkroom.errors import EngineFailed, PictureInvalid

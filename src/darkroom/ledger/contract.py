@@ -52,7 +52,8 @@ class Idempotency:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """A job as admission hands it in. `id` is the request id, chosen by the caller."""
+    """A job as admission hands it in. `id` is the request id, chosen by the caller. resolve_s: how long finding out
+    which files its LoRAs are took; None without any."""
 
     id: str
     key_id: str
@@ -60,6 +61,7 @@ class Submission:
     edit: Edit
     price_micro: int
     idempotency: Idempotency | None = None
+    resolve_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,10 +135,14 @@ class Ledger(Protocol):
     def counts(self) -> Mapping[State, int]:
         """How many jobs are in each state; every state is there."""
 
-    def claim(self, worker: str) -> tuple[Job, Lease] | None:
-        """Take the next queued job, fair between keys, for `lease_s` seconds; None if nothing waits."""
+    def claim(self, worker: str, held: Collection[str] = ()) -> tuple[Job, Lease] | None:
+        """Take the next queued job for `lease_s` seconds; None if nothing waits.
 
-    def upcoming(self) -> Job | None:
+        Fair between keys; within what `scheduler.choose` allows, one whose `Edit.lora_set` is among `held` goes before
+        others. held: the sets that take this worker no merging.
+        """
+
+    def upcoming(self, held: Collection[str] = ()) -> Job | None:
         """The job that a `claim` would take now, left where it is: another worker may yet take it, or another go before
         it."""
 

@@ -52,6 +52,7 @@ def job_of(row: Row) -> Job:
         remaining_micro=row["remaining_micro"],
         result=_result_of(row["result"]),
         failure=None if row["failure"] is None else Failure(**json.loads(row["failure"])),
+        resolve_s=row["resolve_s"],
     )
 
 

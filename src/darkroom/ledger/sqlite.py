@@ -26,6 +26,7 @@ from darkroom.job import MICRO, Event, Failure, Job, Lease, Progress, Result, St
 from darkroom.ledger import rate
 from darkroom.ledger.contract import Accepted, Idempotency, Key, Ledger, Pulse, Quota, Submission
 from darkroom.ledger.rows import Row, event_of, job_of, key_of, to_json
+from darkroom.ledger.scheduler import AFFINITY, WINDOW, Affinity, Waiting, choose
 from darkroom.ledger.setback import CANCELLED, ending, worker_lost
 from darkroom.ledger.sqlite_file import SqliteFile, Statements
 
@@ -34,14 +35,22 @@ MOST_MICRO = 2**63 - 1
 
 
 class SqliteLedger(Ledger):
-    """lease_s: how long a claim or heartbeat lasts. retention_s: how long an ended job is kept. clock: seconds since
-    the epoch. Raises `BadSetting` if the file at `path` can't be used."""
+    """lease_s: how long a claim or heartbeat lasts. retention_s: how long an ended job is kept. affinity: how far a
+    claim may leave fair order. clock: seconds since the epoch. Raises `BadSetting` if the file at `path` can't be
+    used."""
 
     def __init__(
-        self, path: Path, *, lease_s: float, retention_s: float, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        lease_s: float,
+        retention_s: float,
+        affinity: Affinity = AFFINITY,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._lease_s = lease_s
         self._retention_s = retention_s
+        self._affinity = affinity
         self._file = SqliteFile(path, clock=clock)
 
     def close(self) -> None:
@@ -135,18 +144,23 @@ class SqliteLedger(Ledger):
                 sql.one("cancel_queued", id=job_id, failure=to_json(CANCELLED), retention_s=self._retention_s)
             )
 
-    def claim(self, worker: str) -> tuple[Job, Lease] | None:
+    def claim(self, worker: str, held: Collection[str] = ()) -> tuple[Job, Lease] | None:
         with self._file.transaction() as sql:
-            first = sql.one("next_queued")
-            if first is None:
+            waiting = _waiting(sql)
+            if not waiting:
                 return None
-            job = job_of(sql.one("claim", id=first["id"], worker=worker, lease_s=self._lease_s))
-            sql.all("advance_virtual_time", fair_tag=first["fair_tag"])
+            place = choose(waiting, held, self._affinity)
+            if place:
+                sql.all("note_overtaken", ids=json.dumps([job.id for job in waiting[:place]]))
+            job = job_of(sql.one("claim", id=waiting[place].id, worker=worker, lease_s=self._lease_s))
+            # The first one's tag, also where another goes before it: who comes in now stands no further back than it.
+            sql.all("advance_virtual_time", fair_tag=waiting[0].fair_tag)
         return job, Lease(job_id=job.id, attempt=job.attempt, fence=job.fence)
 
-    def upcoming(self) -> Job | None:
+    def upcoming(self, held: Collection[str] = ()) -> Job | None:
         with self._file.reading() as sql:
-            row = sql.one("next_queued")
+            waiting = _waiting(sql)
+            row = sql.one("queued_job", id=waiting[choose(waiting, held, self._affinity)].id) if waiting else None
         return job_of(row) if row else None
 
     def heartbeat(self, worker: str, leases: Collection[Lease]) -> Pulse:
@@ -251,6 +265,8 @@ class SqliteLedger(Ledger):
             edit=json.dumps(submission.edit.to_record()),
             price_micro=submission.price_micro,
             work=submission.edit.work,
+            lora_set=submission.edit.lora_set,
+            resolve_s=submission.resolve_s,
         )
         sql.all("note_submission", id=key["id"], arrival_at=arrival_at, finish_tag=row["fair_tag"] + row["work"])
         return Accepted(job=job_of(row), balance_micro=balance_micro, quota=_quota(key, arrival_at), replayed=False)
@@ -275,6 +291,10 @@ class SqliteLedger(Ledger):
             "fail", id=lease.job_id, fence=lease.fence, failure=to_json(failure), retention_s=self._retention_s
         )
         return row
+
+
+def _waiting(sql: Statements) -> list[Waiting]:
+    return [Waiting(**row) for row in sql.all("waiting", limit=WINDOW)]
 
 
 def _found(sql: Statements, job_id: str) -> Job:

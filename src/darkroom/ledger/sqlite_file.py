@@ -79,7 +79,7 @@ class SqliteFile:
 
     @contextmanager
     def reading(self) -> Iterator[Statements]:
-        """For a single query that changes nothing."""
+        """For queries that change nothing. Between two of them another process may write."""
         with self._lock:
             self._now = self._clock()
             yield self._statements

@@ -1,7 +1,10 @@
 """The model that LoRAs are to fit, as far as it is known without its weights."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 
+from darkroom.checkpoint.declaration import declared
 from darkroom.checkpoint.layout import PARTS, Component, read_component, read_model_index
 from darkroom.checkpoint.locate import locate
 from darkroom.checkpoint.published import PUBLISHED
@@ -29,6 +32,11 @@ class Base:
         header = parse_header(head, size_bytes)
         if self.modules is not None:
             survey(header, self.modules).raise_first()
+
+    @property
+    def loras(self) -> Mapping[str, Path]:
+        """The files that it brings along, by name; none while it is not here."""
+        return declared(self._checkpoint).loras
 
     @property
     def modules(self) -> Modules | None:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from darkroom.blobs.folder import Folder
+from darkroom.edit import LORA_NAME
 from darkroom.lora.version import Version
 
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
-"""What a LoRA may go by."""
+NAME: Final = re.compile(LORA_NAME)
 
 _ADDRESSES: Final = "addresses"
 _NAMES: Final = "names"

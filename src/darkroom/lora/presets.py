@@ -1,9 +1,10 @@
-"""The table of the LoRAs that go by a name."""
+"""The LoRAs that go by a name: the operator's own file comes first, then what the checkpoint brings along, then
+Darkroom's table."""
 
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -24,17 +25,16 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
     """source: an address, or a file's absolute path. trigger: what the prompt has to say, "" for nothing. digest: the
-    only file that will do, as SHA-256; None for whatever the source has."""
+    only file that will do, as SHA-256; None for whatever the source has. chosen: what of this the operator's file says.
+    file: the checkpoint's own, which is then the source too."""
 
     name: str
     source: str
     trigger: str
     scale: float
     digest: str | None
-
-    @property
-    def is_local(self) -> bool:
-        return self.source.startswith("/")
+    chosen: frozenset[str] = frozenset()
+    file: Path | None = None
 
 
 def read_presets(own: Path | None) -> Mapping[str, Preset]:
@@ -53,10 +53,28 @@ def read_presets(own: Path | None) -> Mapping[str, Preset]:
     for name in values:
         file = own if own and name in changed else TABLE
         try:
-            presets[name] = _preset(name, Table(file.name, values).table(name))
+            preset = _preset(name, Table(file.name, values).table(name))
+            presets[name] = replace(preset, chosen=frozenset(changed.get(name, ())))
         except BadCard as error:
             raise BadSetting(error.message) from error
     return MappingProxyType(presets)
+
+
+def with_files(presets: Mapping[str, Preset], files: Mapping[str, Path]) -> Mapping[str, Preset]:
+    """The presets beside a checkpoint that brings these files along: they replace the table's, at full strength, and
+    never what the operator has named."""
+    return MappingProxyType(
+        {**presets, **{name: _of_file(name, file, presets.get(name)) for name, file in files.items()}}
+    )
+
+
+def _of_file(name: str, file: Path, below: Preset | None) -> Preset:
+    if below is None:
+        return Preset(name=name, source=str(file), trigger="", scale=1.0, digest=None, file=file)
+    if below.chosen & {"source", "digest"}:
+        return below
+    scale = below.scale if "scale" in below.chosen else 1.0
+    return replace(below, source=str(file), scale=scale, digest=None, file=file)
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ TELLING_BYTES: Final = 64
 """As many as tell what a file is."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_CONTENT_RANGE: Final = re.compile(r"bytes +\d+-\d+/(\d+)")
+_CONTENT_RANGE: Final = re.compile(r"bytes +(\d+)-\d+/(\d+)")
 
 T = TypeVar("T")
 
@@ -51,6 +51,32 @@ class Head:
 
     version: Version
     data: bytes
+
+
+@dataclass(kw_only=True, slots=True)
+class Partial:
+    """What has come of a file whose download broke off, and the strong ETag of its version; None where a host has none,
+    and before the header has been checked: then it begins anew."""
+
+    into: Incoming
+    etag: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """That ask for the rest, or for all of it if it is another version by now."""
+        return {"Range": f"bytes={self.into.size_bytes}-", "If-Range": self.etag} if self.etag else {}
+
+    def begin(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether the answer goes on where it broke off; if not, what has come is dropped. Raises `Transient` if it is
+        neither that nor the whole."""
+        etag, self.etag = self.etag, None
+        if etag and response.status == HTTPStatus.PARTIAL_CONTENT:
+            match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+            if match and int(match[1]) == self.into.size_bytes and response.headers.get("ETag", etag) == etag:
+                return True
+            raise Transient(f"{response.url.host} sent another part than it was asked for")
+        self.into.restart()
+        return False
 
 
 class Remote:
@@ -109,14 +135,14 @@ class Remote:
 
         on_begin: is told the version before the body is read, and may raise.
         """
-        address = self.parse(url, field=field)
+        address, partial = self.parse(url, field=field), Partial(into=into)
 
         async def attempt() -> Version:
-            into.restart()
-            async with self._open(self.url(address), field, {}) as answer:
+            async with self._open(self.url(address), field, partial.headers) as answer:
+                goes_on = partial.begin(answer.response)
                 version = self._version(address, answer, field)
                 on_begin(version)
-                await self._receive(answer.response, into, version.size_bytes, field, on_advance)
+                await self._receive(answer.response, partial, version.size_bytes, field, on_advance, checked=goes_on)
             return version
 
         return await _tried(attempt, field)
@@ -150,11 +176,18 @@ class Remote:
         return await self._head(address, field, known, wanted)
 
     async def _receive(
-        self, response: aiohttp.ClientResponse, into: Incoming, size_bytes: int | None, field: str, on_advance: Advance
+        self,
+        response: aiohttp.ClientResponse,
+        partial: Partial,
+        size_bytes: int | None,
+        field: str,
+        on_advance: Advance,
+        *,
+        checked: bool,
     ) -> None:
-        """The body, refused as soon as its header is here if that is not to be."""
-        head = bytearray()
-        wanted: int | None = LENGTH_BYTES
+        """The body, refused as soon as its header is here if that is not to be. checked: whether it has been."""
+        into, etag, head = partial.into, response.headers.get("ETag", ""), bytearray()
+        wanted = None if checked else LENGTH_BYTES
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             if into.size_bytes + len(chunk) > self._max_bytes:
                 self._too_large(field)
@@ -167,6 +200,8 @@ class Remote:
                     wanted = None
             # Neither disk nor header is to hold up the loop that others' requests run on.
             await asyncio.to_thread(into.write, chunk)
+            if wanted is None and etag.startswith('"'):
+                partial.etag = etag
             on_advance(into.size_bytes, size_bytes)
         if wanted is not None:
             await asyncio.to_thread(self.check, bytes(head), into.size_bytes, field=field)
@@ -176,6 +211,8 @@ class Remote:
         """An answer of status 200, 206 or 304. Raises `LoraError`, `Transient`."""
         try:
             async with self._transport.get(url, headers) as answer:
+                if "If-Range" in headers and answer.response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    raise Transient(f"{answer.response.url.host} has less of the file than it had")
                 _judge(answer.response, field)
                 yield answer
         except Refused as error:
@@ -274,4 +311,4 @@ def _size_bytes(response: aiohttp.ClientResponse) -> int | None:
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         return response.content_length
     match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    return int(match[1]) if match else None
+    return int(match[2]) if match else None

@@ -1,29 +1,25 @@
 """What an operator does with the LoRAs of a node: look, bring in, name, pin, remove."""
 
-import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from darkroom.errors import BadSetting, LoraError
-from darkroom.lora.address import check_name
-from darkroom.lora.header import Header, header_bytes, parse_header, read_header
+from darkroom.errors import BadSetting, LoraNoRoom
+from darkroom.lora.header import Header, parse_header, read_header
 from darkroom.lora.index import NAME, Installed
-from darkroom.lora.library import Library, Opened
-from darkroom.lora.presets import MAX_SCALE, Preset
-from darkroom.lora.remote import TELLING_BYTES, Advance
-from darkroom.lora.store import NoRoom
+from darkroom.lora.library import Library, Named, Opened
+from darkroom.lora.presets import MAX_SCALE
+from darkroom.lora.remote import Advance
 
-COPY_BYTES: Final = 2**20
 _DIGEST_START: Final = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """name: None for a file that only came with a request. digest: None for a preset without a file; installed: whether
-    the file is here. size_bytes: with all that was made of it."""
+    """name: None for a file that goes by none. digest: None for a preset without a file; installed: whether the file is
+    here. size_bytes: with all that was made of it."""
 
     name: str | None
     source: str
@@ -45,22 +41,20 @@ class Shelf:
         """The presets in the order of their table, the operator's own by name, then what requests have brought."""
         library = self._library
         kept = {one.digest: one.size_bytes for one in library.store.kept()}
-        named = {one.name: one for one in library.index.all_installed()}
+        named = library.all_named()
         pinned, sources = library.index.pinned(), library.index.addresses()
-        for name in [*library.presets, *(name for name in named if name not in library.presets)]:
-            preset, installed = library.presets.get(name), named.get(name)
-            digest = installed.digest if installed else None
+        for one in named:
             yield Listed(
-                name=name,
-                source=installed.source if installed else preset.source if preset else "",
-                trigger=_trigger(preset, installed),
-                scale=library.scale(name),
-                digest=digest,
-                size_bytes=kept.get(digest, 0) if digest else 0,
-                installed=digest in kept,
-                pinned=digest in pinned,
+                name=one.name,
+                source=one.source,
+                trigger=one.trigger,
+                scale=one.scale,
+                digest=one.digest,
+                size_bytes=_size_bytes(one, kept),
+                installed=one.file is not None or one.digest in kept,
+                pinned=one.digest in pinned,
             )
-        digests = {installed.digest for installed in named.values()}
+        digests = {one.digest for one in named}
         for digest, size_bytes in kept.items():
             if digest not in digests:
                 yield Listed(
@@ -82,6 +76,9 @@ class Shelf:
             if "/" not in wanted:
                 raise BadSetting(f"there is no preset {wanted!r}; `darkroom loras list` shows them all")
             return (await self._bring(wanted, on_advance)).digest
+        if preset.file is not None:
+            index.uninstall(wanted)
+            return (await self._bring(preset.source, on_advance)).digest
         digest = (await self._bring(preset.source, on_advance)).digest
         if preset.digest not in (None, digest):
             raise BadSetting(f"{wanted}: {preset.source} has the file {digest}; the table wants {preset.digest}")
@@ -116,7 +113,10 @@ class Shelf:
     def remove(self, wanted: str) -> str:
         """Take a name away, and its file unless it has another name; or, by its digest, a file that has none."""
         index = self._library.index
-        digest, named = self._digest(wanted), index.installed(wanted)
+        named = index.installed(wanted)
+        if named is None and (own := self._library.named(wanted).file):
+            raise BadSetting(f"{wanted} is the checkpoint's own, {own}; `darkroom loras add` puts another in its place")
+        digest = named.digest if named else self._digest(wanted)
         if named:
             index.uninstall(wanted)
         others = [one.name for one in index.all_installed() if one.digest == digest]
@@ -131,8 +131,8 @@ class Shelf:
         """Of a file, a name, or what an address stands for now, which only its first bytes are fetched of; and the
         file itself, if it is here. Raises `LoraError` too."""
         path = self._local(source)
-        if path is None and (installed := self._library.index.installed(source)):
-            path = self._library.store.path(installed.digest)
+        if path is None and (digest := self._library.named(source).digest):
+            path = self._library.store.path(digest)
         if path is not None:
             return read_header(path), path
         if (preset := self._library.presets.get(source)) is not None:
@@ -148,40 +148,13 @@ class Shelf:
 
     async def _bring(self, source: str, on_advance: Advance) -> Opened:
         if path := self._local(source):
-            return await self._copy(path, on_advance)
+            try:
+                return await self._library.copy(path, str(path), on_advance)
+            except LoraNoRoom as error:
+                raise BadSetting(f"{error.message}; DARKROOM_LORAS_GB is how much it may hold") from error
         address = self._library.parse(source, field="address")
         version = await self._library.version(address, field="address")
         return await self._library.bring(version, field="address", on_advance=on_advance)
-
-    async def _copy(self, path: Path, on_advance: Advance) -> Opened:
-        """Into the store, as if it had been fetched from here."""
-        size_bytes = self._admit(path)
-        async with self._library.store.incoming(f"file:{path}") as incoming:
-            with path.open("rb") as file:
-                while chunk := await asyncio.to_thread(file.read, COPY_BYTES):
-                    await asyncio.to_thread(incoming.write, chunk)
-                    on_advance(incoming.size_bytes, size_bytes)
-            kept = await asyncio.to_thread(self._library.store.keep, incoming)
-            return Opened(path=kept, digest=incoming.digest)
-
-    def _admit(self, path: Path) -> int:
-        """Its size in bytes, once it is sure that it will do and there is room."""
-        check_name(path.name, field=str(path))
-        size_bytes = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(TELLING_BYTES)
-            try:
-                head = start + file.read(max(0, header_bytes(start) - len(start)))
-            except LoraError as error:
-                raise error.at(str(path)) from error
-        self._library.remote.check(head, size_bytes, field=str(path))
-        try:
-            self._library.make_room(size_bytes)
-        except NoRoom:
-            raise BadSetting(
-                f"{path}: the store has no room for it; DARKROOM_LORAS_GB is how much it may hold"
-            ) from None
-        return size_bytes
 
     @staticmethod
     def _local(source: str) -> Path | None:
@@ -194,15 +167,15 @@ class Shelf:
         return None
 
     def _digest(self, wanted: str) -> str:
-        if installed := self._library.index.installed(wanted):
-            return installed.digest
+        if digest := self._library.named(wanted).digest:
+            return digest
         found = [one.digest for one in self._library.store.kept() if one.digest.startswith(wanted)]
         if _DIGEST_START.fullmatch(wanted) and len(found) == 1:
             return found[0]
         raise BadSetting(f"no LoRA here goes by {wanted!r}; `darkroom loras list` shows names and digests")
 
 
-def _trigger(preset: Preset | None, installed: Installed | None) -> str:
-    if installed and installed.trigger is not None:
-        return installed.trigger
-    return preset.trigger if preset else ""
+def _size_bytes(named: Named, kept: Mapping[str, int]) -> int:
+    if named.digest is not None and named.digest in kept:
+        return kept[named.digest]
+    return named.file.stat().st_size if named.file else 0

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from darkroom.checkpoint.layout import PARTS, Component, WorkingSizes
+from darkroom.checkpoint.declaration import WorkingSizes
+from darkroom.checkpoint.layout import PARTS, Component
 from darkroom.checkpoint.tensors import needed_tensors
 
 
@@ -21,7 +22,8 @@ class Part(StrEnum):
 
     BLOCKS and KEPT_EXACT are the blocks' matrices: those that the fast tier has in float8, and those that it leaves
     (`img_mlp.net.2`, whose input float8 would drown, and the last block's queries, keys and values, multiplied apart).
-    RUN_COPY is of both: LoRAs are merged from one copy into the other.
+    RUN_COPY is of both: LoRAs are merged from one copy into the other. NEXT_COPY, for the next job's LoRAs, is of the
+    whole transformer, since some of them change all of it. BESIDE is of LoRAs for which there is no run copy.
     """
 
     BLOCKS = "transformer blocks"
@@ -31,10 +33,14 @@ class Part(StrEnum):
     TEXT_ENCODER = "text encoder"
     VAE = "VAE"
     RUN_COPY = "run copy of the blocks"
+    NEXT_COPY = "run copy for the next job"
+    BESIDE = "LoRAs beside the blocks"
 
 
 PROMPTS = 2
 """With guidance, prompt and negative prompt, which are encoded in one batch."""
+BESIDE_RANKS = 128
+"""Of all LoRAs of one edit together, where they run beside the weights: most are of rank 16 to 64."""
 BATCHED_TOKENS = 4096
 """Up to so many image tokens, of both prompts' passes, the passes through the transformer are one batch."""
 
@@ -96,8 +102,13 @@ class Needs:
         split[Part.TEXT_ENCODER] = {name: math.prod(shape) for name, shape in text.items()}
         split[Part.VAE] = {name: math.prod(shape) for name, shape in vae.items()}
         split[Part.RUN_COPY] = split[Part.BLOCKS] | split[Part.KEPT_EXACT]
+        split[Part.NEXT_COPY] = split[Part.RUN_COPY] | split[Part.MODULATION] | split[Part.REST]
+        parameters = {part: sum(split[part].values()) for part in Part}
+        # A matrix of [out, in] takes so many values for each rank; what is no matrix of a block is merged into a copy.
+        widths = sum(sum(shape) for name, shape in transformer.items() if _takes_lora_beside(name, shape))
+        parameters[Part.BESIDE] = BESIDE_RANKS * widths + parameters[Part.REST]
         return cls(
-            parameters={part: sum(split[part].values()) for part in Part},
+            parameters=parameters,
             pieces={part: _largest_piece(split[part].items()) for part in Part},
             layers=layers,
             dim=transformer["img_in.weight"][0],
@@ -153,6 +164,10 @@ def _part(name: str, *, last: int) -> Part:
     if _BLOCK_MATRIX.match(name):
         return Part.BLOCKS
     return Part.MODULATION if _MODULATION.match(name) else Part.REST
+
+
+def _takes_lora_beside(name: str, shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and bool(_BLOCK_MATRIX.match(name) or _MODULATION.match(name))
 
 
 def _largest_piece(counts: Iterable[tuple[str, int]]) -> int:

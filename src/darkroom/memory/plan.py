@@ -78,6 +78,14 @@ class Plan:
         return self[Part.RUN_COPY].place
 
     @property
+    def merged_bytes(self) -> int:
+        """What merged sets of LoRAs may take on the device, in the form they are computed with."""
+        blocks_bytes = self[Part.BLOCKS].size_bytes + self[Part.KEPT_EXACT].size_bytes
+        whole_bytes = blocks_bytes + self[Part.MODULATION].size_bytes + self[Part.REST].size_bytes
+        copies = {Part.RUN_COPY: blocks_bytes, Part.NEXT_COPY: whole_bytes}
+        return sum(size_bytes for part, size_bytes in copies.items() if self[part].place == Place.DEVICE)
+
+    @property
     def device_bytes(self) -> int:
         return self._held(Place.DEVICE) + self.working_bytes + self.cache_bytes + self.context_bytes
 
@@ -101,7 +109,8 @@ class Plan:
 
 def make_plan(needs: Needs, device: Device, *, dtype: Dtype, tier: Tier, cache_bytes: int) -> Plan:
     """The first that fits of: all on the device; the text encoder in host memory; modulation there too. At each, the
-    run copy is on the device, in host memory, or left out.
+    run copy is on the device, in host memory, or left out; and where nothing else has to give way for it, there is a
+    second one on the device.
 
     dtype: what is computed in, where not in float8: that are the blocks' matrices in the fast tier, computing in
     bfloat16, on a device that multiplies it. Raises `BadSetting` with figures, and with what would make it fit.
@@ -131,9 +140,12 @@ def in_gb(size_bytes: float) -> str:
 def _plans(needs: Needs, device: Device, dtype: Dtype, tier: Tier, cache_bytes: int) -> Iterator[Plan]:
     """From the one that takes most of the device to the one that takes least."""
     on_cpu = device.kind == "cpu"
+    one = [(copy, Place.NONE) for copy in Place if not (on_cpu and copy == Place.HOST)]
     for leaving in _LEAVING[:1] if on_cpu else _LEAVING:
-        for copy in (Place.DEVICE, Place.NONE) if on_cpu else Place:
-            places = {part: Place.HOST if part in leaving else Place.DEVICE for part in Part} | {Part.RUN_COPY: copy}
+        for copy, next_copy in one if leaving else [(Place.DEVICE, Place.DEVICE), *one]:
+            places = {part: Place.HOST if part in leaving else Place.DEVICE for part in Part}
+            places |= {Part.RUN_COPY: copy, Part.NEXT_COPY: next_copy}
+            places[Part.BESIDE] = Place.DEVICE if copy == Place.NONE else Place.NONE
             streamed = [part for part, place in places.items() if place == Place.HOST]
             yield Plan(
                 device=device,

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 class Ahead:
     """Prepares one job at a time, in a thread, and keeps the one preparation. To be used from a single thread.
 
-    upcoming: the job that a claim would probably give.
+    upcoming: the job that a claim would give now.
     """
 
     def __init__(self, *, upcoming: Callable[[], Job | None], prepare: Callable[[Job], Preparation]) -> None:

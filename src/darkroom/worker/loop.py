@@ -1,9 +1,9 @@
 """The worker's loop: claim a job, make it, settle it with the ledger; until drained.
 
-The device is kept busy: while a job is made, the next one is prepared (`ahead`), and the last one's picture is written.
-So a worker holds two jobs at most, one being made and one being finished. A job that has cost a worker an attempt has
-the process to itself from its claim to its end: whatever is wrong with it takes nobody along, and a job that was taken
-along ends by its own doing the next time.
+The device is kept busy: while a job is made, the next one is prepared (`ahead`), its LoRAs merged if there is room, and
+the last one's picture is written. So a worker holds two jobs at most, one being made and one being finished. A job that
+has cost a worker an attempt has the process to itself from its claim to its end: whatever is wrong with it takes nobody
+along, and a job that was taken along ends by its own doing the next time.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import result_name
-from darkroom.edit import Edit
+from darkroom.edit import Edit, add_strengths, set_name
 from darkroom.errors import EngineFailed, JobCancelled, JobError, LeaseLost, OutOfMemory
 from darkroom.fetch.guard import Fetcher
 from darkroom.job import Failure, Job, Lease, Progress, Result, Stage
@@ -34,7 +34,7 @@ from darkroom.worker.ahead import Ahead
 from darkroom.worker.heart import Heart
 from darkroom.worker.messages import Advanced, Message, Released
 from darkroom.worker.orders import Orders
-from darkroom.worker.preparation import Preparer, Preparing
+from darkroom.worker.preparation import Preparation, Preparer, Preparing
 
 HEARTBEATS_A_LEASE = 6
 POLL_S = 1.0
@@ -53,8 +53,16 @@ class Made(Protocol):
 
 
 class Editor(Preparing, Protocol):
-    """The engine, as far as the loop knows it: `prepare` may run beside `make`, `make` beside no other. An error from
-    `observe` ends the edit and leaves the engine usable."""
+    """The engine, as far as the loop knows it: `prepare` and `merge_ahead` may run beside `make`, `make` beside no
+    other. An error from `observe` ends the edit and leaves the engine usable.
+
+    merged: the names of the LoRA sets that take it no merging.
+    """
+
+    @property
+    def merged(self) -> frozenset[str]: ...
+
+    def merge_ahead(self, edit: Edit, loras: Sequence[AdapterFile]) -> None: ...
 
     def make(
         self, edit: Edit, prepared: Any, observe: Callable[[Progress], None], loras: Sequence[AdapterFile]
@@ -100,7 +108,8 @@ class Worker:
         self._preparer = Preparer(
             blobs=blobs, fetcher=fetcher, adapters=adapters, engine=engine, limits=Limits.of(settings)
         )
-        self._ahead = Ahead(upcoming=ledger.upcoming, prepare=self._preparer.prepare)
+        self._ahead = Ahead(upcoming=lambda: ledger.upcoming(self._held()), prepare=self._prepare_ahead)
+        self._also_named: dict[str, str] = {}
         self._heart = Heart(
             worker=name, ledger=ledger, beat_s=settings.lease_s / HEARTBEATS_A_LEASE, on_cancel=orders.cancel
         )
@@ -112,7 +121,7 @@ class Worker:
         to be replaced."""
         with self._heart.beating(), self._finisher:
             while not self._orders.draining:
-                claimed = self._ledger.claim(self._name)
+                claimed = self._ledger.claim(self._name, self._held())
                 if claimed is None:
                     self._orders.wait(POLL_S)
                     continue
@@ -148,7 +157,8 @@ class Worker:
     def _make(self, job: Job, lease: Lease, *, alone: bool) -> Unwritten:
         def observe(progress: Progress) -> None:
             self._observe(lease, progress)
-            if not (alone or self._orders.draining):
+            # What is merged decides which job is next, so that is looked for afterwards.
+            if not (alone or self._orders.draining or progress.stage == Stage.MERGE):
                 self._ahead.look()
 
         enter = partial(self._enter, job, lease)
@@ -156,13 +166,33 @@ class Worker:
         if alone:
             self._ahead.wait()
         preparation = self._ahead.take(job) or self._preparer.prepare(job, enter)
+        self._note_name(job.edit, preparation.loras)
         made = self._engine.make(job.edit, preparation.prepared, observe, preparation.loras)
-        return Unwritten(
-            image=made.image,
-            loras=preparation.loras,
-            timings_s={**preparation.timings_s, **made.timings_s},
-            warnings=preparation.warnings,
-        )
+        # A set may have been merged ahead, and its stage then began there.
+        before, then = preparation.timings_s, made.timings_s
+        timings_s = {stage: before.get(stage, 0) + then.get(stage, 0) for stage in {**before, **then}}
+        return Unwritten(image=made.image, loras=preparation.loras, timings_s=timings_s, warnings=preparation.warnings)
+
+    def _prepare_ahead(self, job: Job) -> Preparation:
+        preparation = self._preparer.prepare(job)
+        if not preparation.loras:
+            return preparation
+        started = time.perf_counter()
+        self._engine.merge_ahead(job.edit, preparation.loras)
+        merge_s = time.perf_counter() - started
+        return replace(preparation, timings_s={**preparation.timings_s, Stage.MERGE.value: merge_s})
+
+    def _held(self) -> frozenset[str]:
+        """The names under which jobs ask for the sets that take no merging."""
+        merged = self._engine.merged
+        return merged | {asked for asked, name in self._also_named.items() if name in merged}
+
+    def _note_name(self, edit: Edit, loras: Sequence[AdapterFile]) -> None:
+        """A set has another name than the engine's where a LoRA had not been read yet when the job was accepted."""
+        merged, name = self._engine.merged, set_name(add_strengths((lora.digest, lora.strength) for lora in loras))
+        self._also_named = {asked: known for asked, known in self._also_named.items() if known in merged}
+        if name != edit.lora_set:
+            self._also_named[edit.lora_set] = name
 
     def _finish(self, job: Job, lease: Lease, unwritten: Unwritten) -> None:
         try:

@@ -85,8 +85,7 @@ def _obey(orders: Orders, inbox: FileIO) -> None:
 def _load(settings: Settings) -> Engine:
     if settings.checkpoint is None:
         raise BadSetting(
-            "DARKROOM_CHECKPOINT is not set: name a folder (`darkroom checkpoints make --size tiny DIR` makes a small "
-            "one) or a Hugging Face id such as Qwen/Qwen-Image-Edit-2509"
+            "no checkpoint was chosen for this worker: `darkroom serve` chooses one, DARKROOM_CHECKPOINT names one"
         )
     set_threads()
     engine = Engine.load(

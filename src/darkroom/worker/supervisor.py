@@ -16,6 +16,7 @@ from darkroom.errors import WorkerLost
 from darkroom.job import Failure
 from darkroom.ledger.contract import Ledger
 from darkroom.settings import Settings
+from darkroom.worker.environment import environment
 from darkroom.worker.messages import (
     Advanced,
     Cancel,
@@ -148,6 +149,7 @@ class Supervisor:
             "darkroom.worker.process",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=environment(),
             # A terminal's Ctrl-C is for the service alone: it drains its worker.
             process_group=0,
         )

@@ -103,6 +103,13 @@ def test_completed() -> None:
     }
 
 
+def test_what_came_before_the_job_is_told_apart() -> None:
+    """What resolving LoRAs took is among the timings, and no part of the work; without any it is not there."""
+    resolved = answers.completed(replace(COMPLETED, resolve_s=0.1234), AT, picture=None)
+    assert resolved["timings"] == {"inference": 13.06, "resolve": 0.123, "denoise": 12.5, "decode": 0.56}
+    assert resolved["metrics"] == answers.completed(COMPLETED, AT, picture=None)["metrics"]
+
+
 def test_a_retry_is_counted() -> None:
     """Only where there was one."""
     again = replace(COMPLETED, attempt=3)

@@ -16,7 +16,7 @@ from darkroom.engine.transformer import FUSED
 @pytest.fixture(scope="module")
 def results(tiny_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    loras.main(["--rounds", "3", "--jobs", "3", "--checkpoint", str(tiny_checkpoint), "--out", str(folder)])
+    loras.main(["--rounds", "3", "--jobs", "12", "--checkpoint", str(tiny_checkpoint), "--out", str(folder)])
     return json.loads((folder / "loras.json").read_text()), (folder / "loras.md").read_text()
 
 
@@ -33,8 +33,10 @@ def test_every_figure_is_in_the_page(results):
         assert f"| {row['what']} | {row['peft']} | **{loras._times(row['ratio'])}**" in page
     for name, ratio in found["against_copy"].items():
         assert f"| {name} | **{loras._times(ratio)}**" in page
-    assert f"{found['stream']['longer']:+.1%}" in page
-    assert "There is no affinity" in page
+    for name, way in found["stream"]["ways"].items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+        assert f"| {way['switches']} |" in row
+        assert name == "under one set" or f"**{found['stream']['longer'][name]:+.1%}**" in row
 
 
 def test_loading_and_merging_make_up_a_first_use(results):
@@ -106,3 +108,14 @@ def test_what_is_copied_is_what_a_set_changes(tiny_checkpoint, files):
     parameters = sizes.num_layers * (8 + 2 * 2 * 4) * sizes.dim**2
     assert sum(each.numel() for each in copied) == parameters
     assert {each.dtype for each in copied} == {torch.bfloat16}
+
+
+def test_the_stream_is_the_same_jobs_each_way(results):
+    """Affinity switches sets less often, one set not at all; and merging is counted where it is done."""
+    found, _ = results
+    ways = found["stream"]["ways"]
+    switches = {name: way["switches"] for name, way in ways.items()}
+    assert switches["under one set"] == 0 < switches["with affinity"] < switches["as they come"]
+    assert found["stream"]["drawn"] - 1 <= switches["with affinity"]
+    assert ways["under one set"]["merging_s"] < ways["with affinity"]["merging_s"]
+    assert all(way["making"]["count"] == 12 for way in ways.values())

@@ -17,7 +17,7 @@ def test_a_whole_checkpoint_has_no_problems(tiny_checkpoint):
     assert [part.name for part in report.parts] == ["transformer", "text_encoder", "vae"]
     assert all(part.dtypes == {"BF16": part.parameters} for part in report.parts)
     assert report.size_bytes == 2 * report.parameters
-    assert report.working_sizes is not None
+    assert report.declared is not None
 
 
 def test_all_problems_are_told_at_once(tiny_checkpoint, tmp_path):
@@ -32,7 +32,7 @@ def test_all_problems_are_told_at_once(tiny_checkpoint, tmp_path):
     save_file(tensors, vae)
     report = inspect(folder)
     assert [part.name for part in report.parts] == ["transformer", "vae"]
-    assert report.working_sizes is None
+    assert report.declared is None
     told = "\n".join(report.problems)
     for named in ("text_encoder/config.json", "vocab.json", "'area'", "quant_conv.bias is missing", "left.over"):
         assert named in told

@@ -4,7 +4,8 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from darkroom.checkpoint.layout import WorkingSizes, read_layout, read_working_sizes
+from darkroom.checkpoint.declaration import WorkingSizes
+from darkroom.checkpoint.layout import read_layout
 from darkroom.errors import BadCheckpoint
 
 
@@ -128,28 +129,3 @@ def new_name(name):
     if name.startswith("visual."):
         return "model." + name
     return name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name
-
-
-def test_working_sizes_are_the_published_ones_by_default(tmp_path):
-    """A checkpoint without darkroom.json works at 1024², 1024² and 384², and so does one that names nothing."""
-    published = WorkingSizes(output_area_px=1024**2, vae_area_px=1024**2, condition_area_px=384**2)
-    assert read_working_sizes(tmp_path) == published
-    (tmp_path / "darkroom.json").write_text("{}")
-    assert read_working_sizes(tmp_path) == published
-
-
-@pytest.mark.parametrize(
-    ("entries", "named"),
-    [
-        ({"output_area": 65536}, "output_area"),
-        ({"vae_area_px": "65536"}, "vae_area_px"),
-        ({"vae_area_px": 1023}, "vae_area_px"),
-        ({"condition_area_px": True}, "condition_area_px"),
-        ({"condition_area_px": 65536.0}, "condition_area_px"),
-    ],
-)
-def test_darkroom_json_is_read_strictly(tmp_path, entries, named):
-    """An unknown key or a value that is no area is an error that names it."""
-    (tmp_path / "darkroom.json").write_text(json.dumps(entries))
-    with pytest.raises(BadCheckpoint, match=named):
-        read_working_sizes(tmp_path)

@@ -4,8 +4,9 @@ import socket
 import pytest
 
 from darkroom.checkpoint import locate
-from darkroom.cli import doctor as module
-from darkroom.cli.doctor import Finding, examine
+from darkroom.cli import default, machine
+from darkroom.cli.doctor import examine
+from darkroom.cli.machine import Finding
 from darkroom.memory import host
 from darkroom.memory.host import host_memory_bytes
 from darkroom.memory.needs import Part
@@ -19,19 +20,20 @@ PUBLISHED = "Qwen/Qwen-Image-Edit-2509"
 @pytest.fixture(autouse=True)
 def _known_device(monkeypatch):
     """Asking torch takes seconds and tells of this machine; the whole command has its test among the real processes."""
-    monkeypatch.setattr(module, "_device", lambda: (Finding(name="torch", found="2"), DEVICE))
+    monkeypatch.setattr(machine, "probe", lambda: (Finding(name="torch", found="2"), DEVICE))
 
 
 @pytest.fixture
 def on_gpus(monkeypatch) -> None:
     """A machine with two of them."""
-    monkeypatch.setattr(module, "_device", lambda: (Finding(name="torch", found="2"), ON_GPUS))
+    monkeypatch.setattr(machine, "probe", lambda: (Finding(name="torch", found="2"), ON_GPUS))
 
 
 @pytest.fixture
 def not_downloaded(monkeypatch) -> None:
     """A Hugging Face cache with nothing in it."""
-    monkeypatch.setattr(locate, "find_cached", lambda name: None)
+    for module in (locate, default):
+        monkeypatch.setattr(module, "find_cached", lambda name: None)
 
 
 def check(name: str) -> Finding:
@@ -41,7 +43,7 @@ def check(name: str) -> Finding:
 def test_a_failed_check_is_said_with_its_remedy(darkroom, monkeypatch):
     """The command exits 1 if any check fails, and says what to do about that one alone."""
     monkeypatch.setenv("DARKROOM_PORT", "0")
-    ran = darkroom("doctor")
+    ran = darkroom("doctor", "--checkpoint", "/nowhere")
     assert ran.code == 1
     lines = {line.split()[0]: line.split()[1] for line in ran.out.splitlines()[1:8]}
     assert lines.pop("checkpoint") == "FAIL"
@@ -67,7 +69,7 @@ def test_a_gpu_that_is_not_there(monkeypatch):
 def test_where_torch_fails_nothing_is_planned(monkeypatch, tiny_checkpoint):
     """The other checks go on without what torch would have told."""
     broken = Finding(name="torch", found="ImportError", remedy="reinstall it")
-    monkeypatch.setattr(module, "_device", lambda: (broken, {}))
+    monkeypatch.setattr(machine, "probe", lambda: (broken, {}))
     monkeypatch.setenv("DARKROOM_PORT", "0")
     examination = examine(str(tiny_checkpoint))
     assert examination.plan is None
@@ -128,7 +130,8 @@ def test_the_plan_is_shown(darkroom, monkeypatch, tiny_checkpoint):
     assert ran.code == 0
     cells = [re.split(r"\s{2,}", line.strip()) for line in ran.out.splitlines()]
     placed = {row[0]: row[1:3] for row in cells if row[0] in list(Part)}
-    assert placed == {part: ["device", "float32"] for part in Part}
+    assert placed.pop(Part.BESIDE)[0] == "none"
+    assert placed == {part: ["device", "float32"] for part in Part if part != Part.BESIDE}
 
 
 @pytest.mark.parametrize(("gpu_gb", "code", "said"), [(48, 0, "text encoder"), (24, 2, "DARKROOM_QUALITY_TIER=fast")])

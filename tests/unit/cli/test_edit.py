@@ -46,7 +46,6 @@ def test_pictures_go_under_the_names_of_the_card(tmp_path, photo, slug, names):
         (["photo.png", "-p", "x", "-o", "out.png", "--seed", "seven"], "--seed"),
         (["photo.png", "-p", "x", "-o", "out.png", "--server", "http://127.0.0.1:1"], "SEGMIND_API_KEY"),
         (["photo.png", "-p", "x", "-o", "out.png", "--server", "http://127.0.0.1:1", "--key", "k"], "127.0.0.1:1"),
-        (["photo.png", "-p", "x", "-o", "out.png"], "DARKROOM_CHECKPOINT"),
     ],
 )
 def test_bad_usage_is_refused_before_any_work(darkroom, tmp_path, photo, words, said):

@@ -10,6 +10,12 @@ FIRST = lora_file(seed=1)
 DIGEST = digest_of(FIRST)
 
 
+@pytest.fixture(autouse=True)
+def _no_model_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that any sound file will do."""
+    monkeypatch.setenv("DARKROOM_CHECKPOINT", "/nowhere")
+
+
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileHost]:
     with file_host() as server:

@@ -9,9 +9,10 @@ import torch
 
 from darkroom.engine.adapter import load_adapter, merged_weights
 from darkroom.engine.engine import Engine
+from darkroom.engine.held import size_bytes as size_bytes_of
 from darkroom.engine.held import values_of
 from darkroom.engine.kernels import PLAIN, halved
-from darkroom.engine.linear import Float8Linear, PackedLinear
+from darkroom.engine.linear import PACK_FROM_STEPS, Float8Linear, PackedLinear
 from darkroom.engine.overlay import Overlay, strengths_of
 from darkroom.engine.transformer import FUSED
 from darkroom.lora.convert import AdapterFile, convert
@@ -121,27 +122,117 @@ def test_what_was_used_last_is_kept_within_its_bytes(tiny_checkpoint, adapters):
     for strengths in (one, two, one, two):
         roomy.use(strengths, load)
     assert loads == ["diffusers", "kohya"]
-    assert roomy.holds(one)
+    assert one in roomy.merged
     roomy.use((), load)
     loads.clear()
     tight = Overlay(transformer, max_bytes=0)
     for strengths in (one, one, two, one):
         tight.use(strengths, load)
     assert loads == ["diffusers", "kohya", "diffusers"]
-    assert not tight.holds(two)
+    assert two not in tight.merged
 
 
 def test_packed_matrices_are_merged_too(tiny_checkpoint, adapters):
-    """They are packed again, and an edit under the set is that of a model loaded without packing."""
-    packed = Engine.load(tiny_checkpoint, device="cpu", dtype="float32")
-    assert any(isinstance(module, PackedLinear) for module in packed._models.transformer.modules())
-    edit, pictures = an_edit(), some_pictures(1)
-    before = packed.edit(edit, pictures, lambda _: None).image.tobytes()
-    overlay = Overlay(packed._models.transformer, max_bytes=PLENTY)
-    overlay.use((("kohya", 1.0),), adapters.__getitem__)
-    assert packed.edit(edit, pictures, lambda _: None).image.tobytes() != before
+    """For many steps they are packed again, for few they are plain, whatever was used before; without LoRAs they are as
+    they were loaded, and so is an edit."""
+    engine = Engine.load(tiny_checkpoint, device="cpu", dtype="float32")
+    transformer = engine._models.transformer
+    places = [module for module in transformer.modules() if isinstance(module, PackedLinear)]
+    edit, pictures, strengths = an_edit(), some_pictures(1), (("kohya", 1.0),)
+    overlay = Overlay(transformer, max_bytes=PLENTY)
+    found = {}
+    for steps in (1, PACK_FROM_STEPS, 1):
+        for used in ((), strengths):
+            overlay.use(used, adapters.__getitem__, steps=steps)
+            changed = [module.weight for module in places if (module, "weight") in overlay._kept.get(used, {})]
+            assert all(weight.is_mkldnn == (steps == PACK_FROM_STEPS) for weight in changed)
+            assert used == () or changed
+            made = engine.edit(edit, pictures, lambda _: None).image.tobytes()
+            assert found.setdefault((used, used != () and steps), made) == made
+        overlay.use((), adapters.__getitem__, steps=steps)
+        assert all(module.weight.is_mkldnn for module in places)
+    assert len(set(found.values())) > 1
+
+
+def test_memory_of_an_evicted_set_is_written_to(tiny_checkpoint, adapters):
+    """Where one set is kept, the next one's weights lie where its own lay, and no other memory is taken."""
+    transformer = Engine.load(tiny_checkpoint, device="cpu", dtype="float32")._models.transformer
+    overlay = Overlay(transformer, max_bytes=0)
+    weight = transformer.blocks[0].img_mlp.net[2]
+    lie = set()
+    for name in (*NAMES, *NAMES):
+        overlay.use(((name, 1.0),), adapters.__getitem__)
+        lie.add(weight.weight.data_ptr())
+    assert len(lie) == 1
+
+
+@pytest.mark.parametrize("in_use", [(), (("diffusers", 1.0),)])
+@pytest.mark.parametrize("steps", [1, 100])
+def test_a_set_merged_ahead_changes_nothing_until_it_is_used(transformer, adapters, in_use, steps):
+    """The weights in use stay as they are, and lie where they lay; once used, it is as if it had been merged then."""
+    ahead = (("kohya", -0.6), ("lightx2v", 2.5))
+    overlay = Overlay(transformer, max_bytes=PLENTY)
+    found = {}
+    for strengths in (ahead, in_use):
+        overlay.use(strengths, adapters.__getitem__, steps=steps)
+        found[strengths] = digest(transformer)
     overlay.use((), adapters.__getitem__)
-    assert packed.edit(edit, pictures, lambda _: None).image.tobytes() == before
+    overlay = Overlay(transformer, max_bytes=PLENTY)
+    overlay.use(in_use, adapters.__getitem__)
+    lie = places_of(transformer)
+    overlay.merge_ahead(ahead, adapters.__getitem__, steps=steps)
+    assert digest(transformer) == found[in_use]
+    assert lie == places_of(transformer)
+    assert overlay.merged == {(), in_use, ahead}
+    for strengths in (ahead, in_use, ahead):
+        overlay.use(strengths, unread, steps=steps)
+        assert digest(transformer) == found[strengths]
+    overlay.use((), unread)
+
+
+def places_of(transformer):
+    """Where its plain tensors lie in memory."""
+    tensors = [*transformer.parameters(), *transformer.buffers()]
+    return [tensor.data_ptr() for tensor in tensors if not tensor.is_mkldnn]
+
+
+def unread(name):
+    raise AssertionError(f"{name} was read again")
+
+
+def test_nothing_is_merged_ahead_without_room(tiny_checkpoint, adapters):
+    """Neither beside a set in use where one is kept, nor at its cost, nor where pristine weights rest elsewhere."""
+    transformer = Engine.load(tiny_checkpoint, device="cpu", dtype="bfloat16")._models.transformer
+    one, two, three = ((name, 1.0) for name in NAMES)
+    roomy = Overlay(transformer, max_bytes=PLENTY)
+    roomy.use((one,), adapters.__getitem__)
+    size_bytes = sum(size_bytes_of(held) for held in roomy._kept[one,].values())
+    roomy.use((), adapters.__getitem__)
+    for sets, max_bytes, rest_at in ((1, size_bytes, None), (2, 2 * size_bytes, None), (1, 0, torch.device("cpu"))):
+        overlay = Overlay(transformer, max_bytes=max_bytes, rest_at=rest_at)
+        overlay.use((one,), adapters.__getitem__)
+        before = digest(transformer)
+        for ahead in (two, three):
+            overlay.merge_ahead((ahead,), adapters.__getitem__)
+        assert digest(transformer) == before
+        assert len(overlay._kept) == sets
+        assert ((one,) in overlay.merged, (three,) in overlay.merged) == (True, sets == 2)
+        overlay.use((), adapters.__getitem__)
+    overlay = Overlay(transformer, max_bytes=size_bytes)
+    overlay.merge_ahead((one,), adapters.__getitem__)
+    assert overlay.merged == {(), (one,)}
+
+
+def test_where_pristine_weights_rest_elsewhere_one_copy_is_kept(tiny_checkpoint, adapters):
+    """Only what is in use is there at once, be it the model as it was loaded."""
+    transformer = Engine.load(tiny_checkpoint, device="cpu", dtype="bfloat16")._models.transformer
+    overlay = Overlay(transformer, max_bytes=0, rest_at=torch.device("cpu"))
+    one = (("kohya", 1.0),)
+    for strengths, kept in ((one, 1), ((), 0), (one, 1)):
+        overlay.use(strengths, adapters.__getitem__)
+        assert overlay.merged == {strengths}
+        assert len(overlay._kept) == kept
+    overlay.use((), adapters.__getitem__)
 
 
 def test_float8_is_made_of_merged_weights(tiny_checkpoint, adapters):

@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from darkroom.checkpoint.layout import WorkingSizes
+from darkroom.checkpoint.declaration import WorkingSizes
 from darkroom.engine.prepare import VisionConfig, prepare, see
 from darkroom.errors import EngineFailed, PictureInvalid
 from edits import a_picture, an_edit

@@ -8,8 +8,12 @@ from threading import Event, Thread
 import pytest
 import torch
 
+from darkroom.edit import set_name
 from darkroom.engine.engine import Engine
+from darkroom.job import Stage
+from darkroom.lora.convert import AdapterFile, convert
 from edits import an_edit, some_pictures
+from loras import LAYOUTS, MODULES, make_pairs, save, targets
 
 EDITS = {
     "A": an_edit(pictures=2, seed=1),
@@ -77,3 +81,49 @@ def test_another_engine_beside_changes_nothing(engine, tiny_checkpoint, alone):
     thread.join()
     assert here == [alone["A"], alone["B"]]
     assert found == [alone["B"], alone["C"]]
+
+
+@pytest.fixture(scope="module")
+def loras(tmp_path_factory):
+    """Two files: one changes every module, one those within the blocks."""
+    folder = tmp_path_factory.mktemp("loras")
+    files = []
+    matrices = [name for name in targets(top=False) if not name.endswith("mod.1")]
+    for seed, names in ((1, targets()), (2, matrices)):
+        path = save(folder / f"{seed}", LAYOUTS["diffusers"].write(make_pairs(names, seed=seed)))
+        convert(path, folder / f"{seed}.canonical", MODULES)
+        files.append(AdapterFile(path=folder / f"{seed}.canonical", digest=f"{seed}", strength=1.0))
+    return files
+
+
+def load(checkpoint):
+    return Engine.load(checkpoint, device="cpu", dtype="float32")
+
+
+def made(engine, edit, loras, observe=lambda _: None):
+    prepared = engine.prepare(edit, some_pictures(len(edit.pictures)))
+    return engine.make(edit, prepared, observe, loras).image.tobytes()
+
+
+def test_loras_merged_ahead_change_no_pixel(tiny_checkpoint, loras):
+    """Neither of the edit made meanwhile, nor of the one they are for, whose file is read no more."""
+    first, second = EDITS["A"], EDITS["B"]
+    alone = [made(load(tiny_checkpoint), edit, [lora]) for edit, lora in zip((first, second), loras, strict=True)]
+    engine, begun = load(tiny_checkpoint), Event()
+
+    def merge_ahead():
+        begun.set()
+        engine.merge_ahead(second, loras[1:])
+
+    thread = Thread(target=merge_ahead)
+
+    def observe(progress):
+        if progress.stage == Stage.ENCODE:
+            thread.start()
+            assert begun.wait(timeout=10)
+
+    here = made(engine, first, loras[:1], observe)
+    thread.join()
+    assert set_name(((loras[1].digest, 1.0),)) in engine.merged
+    loras[1].path.unlink()
+    assert [here, made(engine, second, loras[1:])] == alone

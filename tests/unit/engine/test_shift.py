@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from darkroom.checkpoint.layout import WorkingSizes, read_component
+from darkroom.checkpoint.declaration import WorkingSizes
+from darkroom.checkpoint.layout import read_component
 from darkroom.engine.prepare import VisionConfig, prepare
 from darkroom.engine.vae import Vae
 from edits import an_edit
+from trained import TRAINED
 
-DATA = Path(__file__).parents[3] / "training" / "start"
 PHOTO = Path(__file__).parents[3] / "samples" / "mug.jpg"
 PLACES = ((0.3, 0.4), (0.5, 0.5), (0.62, 0.71), (0.8, 0.25))
 """Across and down, as parts of the sides."""
@@ -54,7 +55,7 @@ def test_a_picture_is_scaled_as_a_whole(size: tuple[int, int], place: tuple[floa
 @pytest.fixture(scope="module")
 def vae() -> Vae:
     """A small one that was trained."""
-    component = read_component(DATA, "vae", {"vae": "AutoencoderKLQwenImage"})
+    component = read_component(TRAINED, "vae", {"vae": "AutoencoderKLQwenImage"})
     return Vae.load(component, device=torch.device("cpu"), dtype=torch.float32)
 
 

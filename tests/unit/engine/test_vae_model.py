@@ -1,7 +1,6 @@
 """Our VAE against the reference's, and against itself in strips."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +12,8 @@ from darkroom.engine.vae import Vae
 from darkroom.engine.vae_model import RmsNorm, UpConv, through
 from darkroom.engine.vae_strips import make_strips
 from darkroom.errors import BadCheckpoint
+from trained import TRAINED
 
-DATA = Path(__file__).parents[3] / "training" / "start"
 SIZES = [(32, 32), (96, 160), (224, 64)]
 
 
@@ -39,7 +38,7 @@ class Reference:
 
 @pytest.fixture(params=["random", "trained"])
 def folder(request, tiny_checkpoint):
-    return tiny_checkpoint if request.param == "random" else DATA
+    return tiny_checkpoint if request.param == "random" else TRAINED
 
 
 @pytest.fixture(autouse=True)

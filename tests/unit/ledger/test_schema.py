@@ -63,6 +63,11 @@ def execute(ledger):
         ("price_micro = 0", "running"),
         ("edit = '{}'", "queued"),
         ("fair_tag = 0", "queued"),
+        ("lora_set = 'another'", "queued"),
+        ("resolve_s = 1", "queued"),
+        ("overtaken = overtaken - 1", "queued"),
+        ("overtaken = overtaken + 1", "running"),
+        ("overtaken = overtaken + 1", "completed"),
         ("key_id = 'another'", "queued"),
     ],
 )

@@ -1,5 +1,6 @@
 """The file under the SQLite ledger: how it is opened, written and brought up to date."""
 
+import json
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ from darkroom.errors import BadSetting, StorageFull
 from darkroom.ledger import sqlite_file
 from darkroom.ledger.sqlite import SqliteLedger
 from darkroom.ledger.sqlite_file import SqliteFile
-from ledgers import PROGRESS, SettableClock, ask, make_key
+from darkroom.ledger.statements import read_migrations
+from ledgers import PROGRESS, SettableClock, ask, make_edit, make_key
 
 
 @pytest.fixture
@@ -107,6 +109,28 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
         assert raw.execute("PRAGMA user_version").fetchone() == (0,)
 
 
+def test_jobs_from_before_affinity_are_claimed_in_their_turn(path, monkeypatch):
+    """A file at the first schema is brought up to date; its queued jobs are of no known set, and lose nothing else."""
+    monkeypatch.setattr(sqlite_file, "read_migrations", lambda folder: read_migrations(folder)[:1])
+    with closing(SqliteFile(path, clock=SettableClock())) as file:
+        execute = file._connection.execute
+        execute(
+            "INSERT INTO keys (id, name, digest, granted_micro, balance_micro, created_at) VALUES ('k','k','d',9,9,0)"
+        )
+        for number in range(2):
+            execute(
+                "INSERT INTO jobs (id, key_id, slug, edit, price_micro, work, fair_tag, created_at, changed_at) "
+                "VALUES (?, 'k', 's', ?, 1, 1, ?, 0, 0)",
+                [f"j{number}", json.dumps(make_edit().to_record()), number],
+            )
+    monkeypatch.undo()
+    with closing(SqliteLedger(path, lease_s=30, retention_s=3600)) as ledger:
+        (key,) = list(ledger.keys())
+        ledger.accept(ask(key, job_id="new", price_micro=1))
+        assert ledger.job("j0").resolve_s is None
+        assert [ledger.claim("w", [""])[0].id for _ in range(3)] == ["j0", "new", "j1"]
+
+
 def test_a_newer_schema_is_refused(path):
     """A file that a newer Darkroom wrote is left alone, and the remedy named."""
     SqliteFile(path, clock=SettableClock()).close()
@@ -144,6 +168,7 @@ def test_a_full_disk_refuses_new_jobs(path):
         connection = ledger._file._connection
         ledger.accept(ask(key))
         _, lease = ledger.claim("w1")
+        ledger.progress(lease, PROGRESS)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StorageFull):

@@ -41,6 +41,25 @@ LARGE = lora_file(rank=32, side=1024)
 """Half a megabyte."""
 
 
+def mended(library: Library, host: FileHost, path: str, ref: LoraRef, body: bytes, **now: object) -> bytes:
+    """What comes of a download that breaks off in the middle, where then is this."""
+    broken = host.files[path]
+    broken.stop_after, broken.gate = 7 * len(broken.body) // 8, threading.Event()
+
+    def mend() -> None:
+        assert broken.knocked.wait(20)
+        host.put(path, body, **now)
+        assert broken.gate
+        broken.gate.set()
+
+    thread = threading.Thread(target=mend)
+    thread.start()
+    try:
+        return opened(library, ref)
+    finally:
+        thread.join()
+
+
 class Inside(AbstractResolver):
     """A name server that sends everyone to a private address."""
 
@@ -334,29 +353,36 @@ class TestRefusals:
 
     def test_breaks_off(self, library: Library, host: FileHost) -> None:
         """A download that ends before the length it promised is tried again, and then given up."""
-        url = host.put("a.safetensors", LARGE, stop_after=2**18)
+        url = host.put("a.safetensors", LARGE, stop_after=9 * 2**14)
         (ref,) = resolve(library, url)
         with pytest.raises(LoraUnreachable, match=r"broke off \(3 tries\)"):
             opened(library, ref)
         assert not kept(library)
         assert not list((library.store.root / ".incoming").iterdir())
 
-    def test_breaks_off_once(self, library: Library, host: FileHost) -> None:
-        """What comes at the second try is whole."""
-        (ref,) = resolve(library, host.put("a.safetensors", LARGE))
-        host.put("a.safetensors", LARGE, stop_after=2**18, gate=threading.Event())
-
-        broken = host.files["a.safetensors"]
-
-        def mend() -> None:
-            assert broken.knocked.wait(20)
-            host.put("a.safetensors", LARGE)
-            broken.gate.set()
-
-        thread = threading.Thread(target=mend)
-        thread.start()
+    def test_goes_on_where_it_broke_off(self, library: Library, host: FileHost) -> None:
+        """Of the version that was begun, and what has been written is not asked for again."""
+        (ref,) = resolve(library, host.put("a.safetensors", LARGE, stop_after=7 * len(LARGE) // 8))
+        host.asked.clear()
         assert opened(library, ref) == LARGE
-        thread.join()
+        first, second = (question.headers for question in host.asked)
+        assert "Range" not in first
+        assert 0 < int(second["Range"].removeprefix("bytes=").removesuffix("-")) < len(LARGE)
+        assert second["If-Range"] == host.files["a.safetensors"].etag
+
+    @pytest.mark.parametrize("now", [{}, {"ranges": False}, {"etag": None}, {"shift": 1}])
+    def test_begins_anew_where_it_can_not_go_on(self, library: Library, host: FileHost, now: dict[str, object]) -> None:
+        """Where the host sends the whole, says nothing of its version, or sends another part: what comes is whole."""
+        host.put_on_hub("owner/name", "a.safetensors", LARGE, commit=COMMIT)
+        (ref,) = resolve(library, "owner/name/a.safetensors")
+        assert mended(library, host, f"cdn/{digest_of(LARGE)}", ref, LARGE, **now) == LARGE
+
+    def test_is_another_when_it_goes_on(self, library: Library, host: FileHost) -> None:
+        """Its first half is not joined with the second half of another."""
+        (ref,) = resolve(library, host.put("a.safetensors", LARGE))
+        other = lora_file(rank=32, side=1024, seed=5)
+        with pytest.raises(LoraChanged):
+            mended(library, host, "a.safetensors", ref, other)
 
     @pytest.mark.parametrize(
         "url", ["http://127.0.0.1:1/a.safetensors", "http://169.254.169.254/a", "http://[::1]/a", "ftp://h.example/a"]
@@ -446,6 +472,7 @@ class TestTogether:
                 store=library.store,
                 index=library.index,
                 remote=library.remote,
+                base=library._base,
                 presets=library.presets,
                 fetch_allow=library._fetch_allow,
             )

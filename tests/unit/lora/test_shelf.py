@@ -71,7 +71,7 @@ def test_a_preset_that_is_held_to_a_digest(shelf: Shelf, host: FileHost) -> None
     on_hub(shelf, host, "eraser", FIRST)
     preset = shelf._library.presets["eraser"]
     held = Preset(name="eraser", source=preset.source, trigger="", scale=1.0, digest=digest_of(SECOND))
-    shelf._library.presets = {"eraser": held}
+    shelf._library._presets = {"eraser": held}
     with pytest.raises(BadSetting, match=f"the table wants {digest_of(SECOND)}"):
         fetch(shelf, "eraser")
     assert not find(shelf, "eraser").installed
@@ -80,7 +80,7 @@ def test_a_preset_that_is_held_to_a_digest(shelf: Shelf, host: FileHost) -> None
 def test_a_preset_with_a_file_for_a_source(shelf: Shelf, tmp_path: Path) -> None:
     """An operator's table may name a file of this machine's."""
     source = str(a_file(tmp_path))
-    shelf._library.presets = {"film": Preset(name="film", source=source, trigger="", scale=1.0, digest=None)}
+    shelf._library._presets = {"film": Preset(name="film", source=source, trigger="", scale=1.0, digest=None)}
     assert fetch(shelf, "film") == digest_of(FIRST)
 
 

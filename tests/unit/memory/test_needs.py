@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from darkroom.checkpoint.layout import WorkingSizes
+from darkroom.checkpoint.declaration import WorkingSizes
 from darkroom.checkpoint.published import PUBLISHED
 from darkroom.engine.denoise import BATCHED_TOKENS
 from darkroom.engine.linear import OUTLIERS, reform
@@ -58,6 +58,12 @@ def test_the_published_parts():
     assert counts[Part.TEXT_ENCODER] == 8_292_166_656 - 152064 * 3584
     assert counts[Part.VAE] == 126_892_531
     assert counts[Part.RUN_COPY] == counts[Part.BLOCKS] + counts[Part.KEPT_EXACT] == 60 * 24 * 3072 * 3072
+
+
+def test_loras_beside_the_matrices():
+    """A rank takes inputs and outputs of each matrix: 12 of attention and MLP in each block, and two of modulation."""
+    parameters = PUBLISHED_NEEDS.parameters
+    assert parameters[Part.BESIDE] == 128 * 60 * 50 * 3072 + parameters[Part.REST]
 
 
 def test_a_part_moves_by_its_largest_layer():

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom.checkpoint.layout import WorkingSizes, read_layout
+from darkroom.checkpoint.declaration import WorkingSizes
+from darkroom.checkpoint.layout import read_layout
 from darkroom.checkpoint.published import PUBLISHED
 from darkroom.errors import BadSetting
 from darkroom.memory.needs import Needs, Part
@@ -45,9 +46,10 @@ def on_host(plan: Plan) -> set[Part]:
     return {placed.part for placed in plan.parts if placed.place == Place.HOST}
 
 
-def given_way(plan: Plan) -> tuple[int, int]:
-    """How many parts have left the device; then how far the run copy is from it."""
-    return len(on_host(plan) - {Part.RUN_COPY}), list(Place).index(plan.run_copy)
+def given_way(plan: Plan) -> tuple[int, int, int]:
+    """How many parts have left the device; then how far the run copy is from it, and the next one."""
+    copies = (list(Place).index(plan[part].place) for part in (Part.RUN_COPY, Part.NEXT_COPY))
+    return len(on_host(plan) - {Part.RUN_COPY}), *copies
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,30 @@ def test_fast_has_the_blocks_in_float8():
 
 
 @pytest.mark.parametrize(
+    ("device", "tier", "copies"),
+    [
+        (gpu(141), "exact", 2),
+        (gpu(141), "fast", 2),
+        (gpu(100), "exact", 1),
+        (gpu(80), "fast", 1),
+        (gpu(80), "exact", 0),
+        (cpu(140), "exact", 2),
+        (cpu(128), "exact", 1),
+        (cpu(64), "exact", 0),
+    ],
+)
+def test_merged_sets_have_room_for_the_next_job_where_there_is_memory(device, tier, copies):
+    """A second copy, of all of the transformer, where the first and everything else is on the device already; in the
+    form that is computed with."""
+    plan = made(device, tier=tier)
+    first = BLOCKS if copies > 0 else ()
+    second = (*BLOCKS, Part.MODULATION, Part.REST) if copies == 2 else ()
+    assert plan.merged_bytes == sum(plan[part].size_bytes for part in (*first, *second))
+    assert (plan[Part.NEXT_COPY].place == Place.DEVICE) == (copies == 2)
+    assert (plan.run_copy == Place.DEVICE) == (copies > 0)
+
+
+@pytest.mark.parametrize(
     ("device", "dtype"), [(gpu(141, fp8=False), "bfloat16"), (gpu(250), "float32"), (cpu(256), "bfloat16")]
 )
 def test_fast_is_exact_where_nothing_multiplies_float8(device, dtype):
@@ -179,17 +205,17 @@ def test_every_next_plan_takes_less_of_the_device():
     """Along falling memory the plans taken need less and less, down to the refusal."""
     taken = [made(gpu(memory_gb)).device_bytes for memory_gb in range(150, 32, -1)]
     assert all(later <= earlier for earlier, later in pairwise(taken))
-    assert len(set(taken)) == 4
+    assert len(set(taken)) == 5
 
 
 @pytest.mark.parametrize("device", [gpu(2, 2), gpu(2, 2, fp8=False), cpu(2)])
 def test_a_tiny_checkpoint_fits_everywhere(tiny_checkpoint, device):
-    """With its run copy, on the device."""
+    """With its run copies, on the device, so that no LoRA runs beside the weights."""
     layout = read_layout(tiny_checkpoint)
     configs = {part.name: part.config for part in (layout.transformer, layout.text_encoder, layout.vae)}
     needs = Needs.read(configs, layout.working_sizes)
     plan = make_plan(needs, device, dtype="float32", tier="exact", cache_bytes=256 * 2**20)
-    assert {placed.place for placed in plan.parts} == {Place.DEVICE}
+    assert [part for part in Part if plan[part].place != Place.DEVICE] == [Part.BESIDE]
 
 
 def test_a_share_of_a_device_is_planned_like_a_smaller_device():

@@ -6,15 +6,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from darkroom.checkpoint.declaration import read_declaration
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.engine.engine import Engine, make_noise
 from darkroom.engine.vae import pack, unpack
 from training.config import Config
 from training.export import LORAS, export
+from training.fast_stage import FAST
 from training.joint_stage import JointRun
 from training.latents import Batch
 from training.model import GRID, Editor
-from training.transformer_twin import ADAPTED
+from training.pool import save
+from training.transformer_twin import ADAPTED, Adapter, adapter_key
 from training.world.jobs import PRESETS
 
 CPU = torch.device("cpu")
@@ -66,9 +69,24 @@ def test_every_preset_has_its_file_and_the_manifest_knows_every_file(run: JointR
     for preset in PRESETS:
         names = load_file(made / LORAS / f"{preset}.safetensors").keys()
         assert "transformer.transformer_blocks.0.attn.to_out.0.lora_B.weight" in names
+    declared = read_declaration(made)
+    assert declared.guidance_scale == 1.0
+    assert declared.loras == {preset: made / LORAS / f"{preset}.safetensors" for preset in PRESETS}
     listed = json.loads((made / "manifest.json").read_text())
     there = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
     assert listed.keys() == there - {"manifest.json"}
+
+
+def test_the_8_step_lora_is_there_once_it_is_trained(run: JointRun, small: Config, run_folder: Path):
+    """Under the name that go_fast looks for, with what was trained in it."""
+    save(run.averaged.state_dict(), run_folder / "joint" / "finished.pt")
+    fast = Adapter(small.transformer)
+    save(fast.state_dict(), run_folder / FAST / "finished.pt")
+    export(small, run_folder, run_folder / "made")
+    file = read_declaration(run_folder / "made").loras["lightning_8_steps"]
+    assert file == run_folder / "made" / LORAS / "lightning_8_steps.safetensors"
+    written = load_file(file)["transformer.transformer_blocks.1.attn.to_q.lora_A.weight"]
+    assert torch.equal(written, fast.state_dict()[f"down.{adapter_key(1, 'attn.to_q')}"].bfloat16())
 
 
 @torch.no_grad()

@@ -1,40 +1,54 @@
 """A run that begins with what another has learnt."""
 
-import json
 import shutil
 
+import pytest
 import torch
 
 from training.export import export
 from training.joint_stage import JointRun
-from training.start import begin, keep
+from training.start import begin
 
 CPU = torch.device("cpu")
 
 
-def test_a_run_begins_where_another_ended(small, run_folder, tmp_path):
-    """Its editor has the other's averaged weights, to bfloat16's rounding; its VAE is the other's, statistics too. A
-    run that has gone further is left as it is."""
-    first = JointRun(small, run_folder, run_folder / "vae" / "finished.pt", device=CPU, compiled=False)
-    first.advance()
-    first.save()
-    export(small, run_folder, tmp_path / "checkpoint")
-    keep(run_folder, tmp_path / "start")
-    shutil.copytree(tmp_path / "checkpoint" / "vae", tmp_path / "start" / "vae")
-    out = tmp_path / "second"
+@pytest.fixture
+def first(small, run_folder):
+    """A run after a step, exported."""
+    run = JointRun(small, run_folder, run_folder / "vae" / "finished.pt", device=CPU, compiled=False)
+    run.advance()
+    run.save()
+    export(small, run_folder, run_folder / "checkpoint")
+    return run
+
+
+def resumed(config, out):
+    return JointRun(config, out, out / "vae" / "finished.pt", device=CPU, compiled=False)
+
+
+def test_a_run_begins_where_another_ended(first, small, run_folder, tmp_path_factory):
+    """From the exported files alone: its editor and VAE are the other's to bfloat16's rounding and no further, its
+    latents' statistics and its tokens the very same."""
+    out = tmp_path_factory.mktemp("second")
     shutil.copytree(run_folder / "pool", out / "pool")
-    begin(small, tmp_path / "start", out)
-    second = JointRun(small, out, out / "vae" / "finished.pt", device=CPU, compiled=False)
+    begin(small, run_folder / "checkpoint", out)
+    second = resumed(small, out)
     theirs = first.averaged.state_dict()
+    assert second.editor.state_dict().keys() == theirs.keys()
     for name, value in second.editor.state_dict().items():
-        torch.testing.assert_close(value, theirs[name], rtol=1e-2, atol=1e-6)
+        assert torch.equal(value, theirs[name].bfloat16().float()), name
     made, kept = (torch.load(folder / "vae" / "finished.pt", weights_only=True) for folder in (out, run_folder))
-    assert made["mean"] == kept["mean"]
+    assert (made["mean"], made["std"]) == (kept["mean"], kept["std"])
     for name, value in made["weights"].items():
-        torch.testing.assert_close(value, kept["weights"][name], rtol=1e-2, atol=1e-6)
-    second.advance()
-    second.save()
-    begin(small, tmp_path / "start", out)
-    third = JointRun(small, out, out / "vae" / "finished.pt", device=CPU, compiled=False)
-    assert third.step == 1
-    assert json.loads((tmp_path / "start" / "vae" / "config.json").read_text())["latents_mean"] == made["mean"]
+        assert torch.equal(value, kept["weights"][name].bfloat16().float()), name
+    asked = "Make the mug red."
+    assert second.vocabulary.rest(asked) == first.vocabulary.rest(asked)
+    assert second.vocabulary.opening(2) == first.vocabulary.opening(2)
+
+
+def test_a_run_that_has_gone_further_is_left_as_it_is(first, small, run_folder):
+    """What it has trained is not overwritten."""
+    out, before = run_folder, (run_folder / "vae" / "finished.pt").read_bytes()
+    begin(small, run_folder / "checkpoint", out)
+    assert (out / "vae" / "finished.pt").read_bytes() == before
+    assert resumed(small, out).step == first.step == 1

@@ -8,11 +8,12 @@ SELECT * FROM jobs WHERE key_id = :key_id AND idempotency_name = :name;
 
 -- name: insert_job
 INSERT INTO jobs (
-    id, key_id, idempotency_name, idempotency_digest, slug, edit, price_micro, work, fair_tag, created_at, changed_at
+    id, key_id, idempotency_name, idempotency_digest, slug, edit, price_micro, work, fair_tag, lora_set, resolve_s,
+    created_at, changed_at
 )
 SELECT
     :id, keys.id, :idempotency_name, :idempotency_digest, :slug, :edit, :price_micro, :work,
-    MAX(fair.virtual_time, keys.finish_tag), clock(), clock()
+    MAX(fair.virtual_time, keys.finish_tag), :lora_set, :resolve_s, clock(), clock()
 FROM keys, fair
 WHERE keys.id = :key_id
 RETURNING *;
@@ -30,8 +31,15 @@ SELECT 'PROCESSING', COUNT(*) FROM jobs WHERE state = 'PROCESSING'
 UNION ALL
 SELECT state, COUNT(*) FROM jobs WHERE expires_at IS NOT NULL GROUP BY state;
 
--- name: next_queued
-SELECT * FROM jobs WHERE state = 'QUEUED' ORDER BY fair_tag, seq LIMIT 1;
+-- name: waiting
+-- The first in fair order.
+SELECT id, fair_tag, work, lora_set, overtaken FROM jobs WHERE state = 'QUEUED' ORDER BY fair_tag, seq LIMIT :limit;
+
+-- name: note_overtaken
+UPDATE jobs SET overtaken = overtaken + 1 WHERE state = 'QUEUED' AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: queued_job
+SELECT * FROM jobs WHERE id = :id AND state = 'QUEUED';
 
 -- name: claim
 UPDATE jobs

@@ -1,0 +1,19 @@
+"""The shipped checkpoint's benchmark, gone through once on the tiny one: its figures say nothing, its table must be
+whole."""
+
+import json
+
+import pytest
+
+from benchmarks import nano
+
+
+def test_every_figure_is_in_the_page(tiny_checkpoint, tmp_path):
+    """A row for one picture and one for two, and each ratio is the reference's time over ours."""
+    nano.main(["--checkpoint", str(tiny_checkpoint), "--rounds", "1", "--out", str(tmp_path)])
+    found, page = json.loads((tmp_path / "nano.json").read_text()), (tmp_path / "nano.md").read_text()
+    assert [row["pictures"] for row in found["rows"]] == [1, 2]
+    for row in found["rows"]:
+        ours, theirs = (row["seconds"][side]["median"] for side in ("ours", "reference"))
+        assert row["ratio"]["median"] == pytest.approx(theirs / ours, rel=1e-3)
+        assert f"| {row['pictures']} | **{row['ratio']['median']:.2f}×" in page
