@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 KERNELS := $(VENV)/.kernels
+# A process a core, each of one thread, file by file.
+PYTEST := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check fix bench nano eval docs clean
@@ -14,10 +16,10 @@ demo: $(INSTALLED) ## Start the service, edit the samples through its API, lay o
 	$(BIN)/python scripts/demo.py
 
 test: $(KERNELS) ## Run the tests
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(KERNELS) ## Run the long tests too
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: $(INSTALLED) ## Lint, types, import contracts, lengths
 	$(BIN)/ruff check .

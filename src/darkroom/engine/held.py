@@ -41,8 +41,8 @@ def hold(module: nn.Module, parameter: str, values: Tensor) -> Held:
 
 
 def formed(module: nn.Module, parameter: str, held: Held, *, packed: bool) -> Held:
-    """The same values, packed or plain, if this module computes with either. Products may differ by a rounding, so which
-    of the two it is must follow from the edit, not from what came before."""
+    """The same values, packed or plain, if this module computes with either. Products may differ by a rounding: which
+    of both it is must follow from the edit, not from what came before."""
     if parameter != "weight" or not isinstance(module, PackedLinear) or held[0].is_mkldnn == packed:
         return held
     return (pack(held[0]) if packed else held[0].to_dense(),)
