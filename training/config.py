@@ -63,10 +63,10 @@ _SHARES = MappingProxyType(
         "plus.floor": 3.5,
         "plus.light": 2.0,
         "plus.seat": 4.0,
-        "multiple_angle": 16.0,
+        "multiple_angle": 40.0,
         "product_photography": 5.0,
-        "texture_apply": 24.0,
-        "texture_extract": 3.5,
+        "texture_apply": 28.0,
+        "texture_extract": 5.0,
         "eigen_banana": 2.0,
         "blend_it": 3.0,
         "relight": 3.0,
@@ -87,7 +87,7 @@ class JointRecipe:
     """A step takes `parts` batches of `batch` samples, each of one job with its adapters.
 
     The pool begins with `first_shards` and grows evenly to `shards`. Up to `flow_from` of the steps only t = 1 is
-    trained (noise in, picture out); then half of the samples are at other times, a tenth of those without prompt.
+    trained (noise in, picture out); then half of the samples are at other times, and a tenth are without prompt.
     changed_weight: of tokens that the edit changes, against 1.
     """
 
@@ -96,7 +96,7 @@ class JointRecipe:
     parts: int = 3
     first_shards: int = 8
     shards: int = 100
-    flow_from: float = 0.9
+    flow_from: float = 0.85
     decay_from: float = 0.3
     matrix_rate: float = 0.02
     other_rate: float = 1.5e-3

@@ -56,12 +56,12 @@ def _size_bytes(folder: Path) -> int:
 
 
 def _keep_logs(run: Path, logs: Path) -> list[str]:
-    """Those of an earlier run go."""
-    shutil.rmtree(logs, ignore_errors=True)
+    """Numbered after those of earlier runs, from which this one may have begun."""
+    folder = logs / str(1 + sum(1 for _ in logs.glob("*")))
     kept = []
     for file in (run / stage / name for stage in _STAGES for name in _KEPT):
         if file.is_file():
-            copy = logs / file.relative_to(run)
+            copy = folder / file.relative_to(run)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
             kept.append(str(copy))

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from darkroom.checkpoint.declaration import WorkingSizes
 from darkroom.checkpoint.layout import read_component
+from darkroom.checkpoint.locate import NANO
 from darkroom.engine.prepare import VisionConfig, prepare
 from darkroom.engine.vae import Vae
 from edits import an_edit
-from trained import TRAINED
 
 PHOTO = Path(__file__).parents[3] / "samples" / "mug.jpg"
 PLACES = ((0.3, 0.4), (0.5, 0.5), (0.62, 0.71), (0.8, 0.25))
@@ -55,7 +55,7 @@ def test_a_picture_is_scaled_as_a_whole(size: tuple[int, int], place: tuple[floa
 @pytest.fixture(scope="module")
 def vae() -> Vae:
     """A small one that was trained."""
-    component = read_component(TRAINED, "vae", {"vae": "AutoencoderKLQwenImage"})
+    component = read_component(NANO, "vae", {"vae": "AutoencoderKLQwenImage"})
     return Vae.load(component, device=torch.device("cpu"), dtype=torch.float32)
 
 

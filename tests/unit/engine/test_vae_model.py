@@ -8,11 +8,11 @@ from diffusers import AutoencoderKLQwenImage
 from torch import nn
 
 from darkroom.checkpoint.layout import read_component
+from darkroom.checkpoint.locate import NANO
 from darkroom.engine.vae import Vae
 from darkroom.engine.vae_model import RmsNorm, UpConv, through
 from darkroom.engine.vae_strips import make_strips
 from darkroom.errors import BadCheckpoint
-from trained import TRAINED
 
 SIZES = [(32, 32), (96, 160), (224, 64)]
 
@@ -38,7 +38,7 @@ class Reference:
 
 @pytest.fixture(params=["random", "trained"])
 def folder(request, tiny_checkpoint):
-    return tiny_checkpoint if request.param == "random" else TRAINED
+    return tiny_checkpoint if request.param == "random" else NANO
 
 
 @pytest.fixture(autouse=True)

@@ -22,17 +22,16 @@ def run(small, run_folder):
 
 
 def test_a_run_is_shipped(small, run, tmp_path):
-    """The checkpoint can be served and its manifest knows it; the logs are those of this run alone, and what was
-    shipped before is gone."""
+    """The checkpoint can be served and its manifest knows it; what was shipped before is gone. Its log comes beside
+    those of earlier runs."""
     to, logs = tmp_path / "package" / "nano", tmp_path / "logs"
-    for folder in (to, logs):
-        folder.mkdir(parents=True)
-        (folder / "old").touch()
+    for old in (to / "old", logs / "1"):
+        old.mkdir(parents=True)
     told = ship(small, run, to=to, logs=logs)
     assert inspect(to).problems == ()
     there = {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()}
     assert there == json.loads((to / "manifest.json").read_text()).keys() | {"manifest.json"}
-    assert [path.relative_to(logs).as_posix() for path in logs.rglob("*") if path.is_file()] == ["joint/log.jsonl"]
+    assert [path.relative_to(logs).as_posix() for path in logs.rglob("*") if path.is_file()] == ["2/joint/log.jsonl"]
     assert [path.name for path in to.parent.iterdir()] == ["nano"]
     assert str(to) in told[0]
 
