@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.elsewhere import COMPILED, OURS, REFERENCE, WARM_UP_STEPS, Elsewhere, Stages
+from benchmarks.elsewhere import COMPILED, OURS, REFERENCE, Elsewhere
+from benchmarks.request import WARM_UP_STEPS, Stages
 from benchmarks.timing import Spread, in_turns
 from darkroom.engine.device import Precision
 

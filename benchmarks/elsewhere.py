@@ -14,15 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.request import Stages, make_request
 from darkroom.worker.environment import ENVIRONMENT
 
 OURS, REFERENCE, COMPILED, ALIKE = "ours", "reference", "compiled", "reference, in our environment"
 """ALIKE: the reference, told of threads and memory what our workers are."""
-WARM_UP_STEPS = 2
-"""The fewest for which the reference's schedule is made of numbers."""
-
-Stages = dict[str, float]
-"""Seconds by stage's name, with `total` beside them."""
 
 
 class Elsewhere:
@@ -82,7 +78,6 @@ def main() -> None:
     # First, that OpenMP may start as the environment says: our engine would have its own way with it.
     import torch  # noqa: F401, PLC0415
 
-    from benchmarks.request import make_request  # noqa: PLC0415
     from benchmarks.sides import Ours, Theirs  # noqa: PLC0415
 
     answers, sys.stdout = sys.stdout, sys.stderr

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.elsewhere import OURS, WARM_UP_STEPS, Elsewhere
+from benchmarks.elsewhere import OURS, Elsewhere
+from benchmarks.request import WARM_UP_STEPS
 from benchmarks.timing import Spread, in_turns
 from darkroom.engine.device import Precision
 

@@ -12,6 +12,11 @@ from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 PHOTO = Path(__file__).parent.parent / "samples" / "mug.jpg"
 SIDE_PX = 512
 """Of a picture as it comes in."""
+WARM_UP_STEPS = 2
+"""The fewest for which the reference's schedule is made of numbers."""
+
+Stages = dict[str, float]
+"""Of an edit: seconds by stage's name, with `total` beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@ import torch
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from torch import Tensor
 
-from benchmarks.elsewhere import WARM_UP_STEPS, Stages
-from benchmarks.request import Request, make_request
+from benchmarks.request import WARM_UP_STEPS, Request, Stages, make_request
 from benchmarks.work import MEMO_BYTES
 from darkroom.checkpoint.declaration import WorkingSizes, read_declaration
 from darkroom.engine.device import Precision
