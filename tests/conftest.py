@@ -1,8 +1,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import darkroom.engine  # noqa: F401  says how threads wait, which must be said before a test imports torch
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("darkroom", deadline=None)
+settings.load_profile("darkroom")
 
 
 @pytest.fixture(scope="session")

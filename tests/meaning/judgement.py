@@ -40,12 +40,12 @@ class Verdict:
     gain: float
     right: float | None = None
 
-    def holds(self, job: str) -> bool:
+    def holds(self, job: str, share: float = SHARE) -> bool:
         """Whether that is enough of what was measured."""
         once = MEASURED[job]
-        if self.gain < SHARE * once.gain:
+        if self.gain < share * once.gain:
             return False
-        return once.right is None or (self.right is not None and self.right >= SHARE * once.right)
+        return once.right is None or (self.right is not None and self.right >= share * once.right)
 
 
 MEASURED = {

