@@ -6,12 +6,13 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -117,6 +118,11 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
         """Says nothing: the service's own log does."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        # Whoever looks a file's header up hangs up before the rest.
+        with suppress(ConnectionError):
+            super().copyfile(source, outputfile)
 
 
 @contextmanager
