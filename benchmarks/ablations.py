@@ -1,6 +1,6 @@
 """What each optimisation gives alone: a stage's seconds without it, over its seconds with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -79,11 +79,16 @@ def _row(ablation: Ablation, work: Callable[[], object], *, rounds: int, budget_
         budget_s=budget_s,
         about=ablation.name,
     )
+    return row(ablation.name, ablation.work, found)
+
+
+def row(name: str, stage: str, found: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """found: the stage's seconds `with` and `without`, round by round."""
     ratios = [bare / full for full, bare in zip(found["with"], found["without"], strict=True)]
     return {
-        "name": ablation.name,
-        "stage": ablation.work,
+        "name": name,
+        "stage": stage,
         "given": True,
         "ratio": Spread.of(ratios).row(),
-        **{f"{name}_s": Spread.of(times).row() for name, times in found.items()},
+        **{f"{side}_s": Spread.of(times).row() for side, times in found.items()},
     }

@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ablations import row
 from benchmarks.elsewhere import OURS, Elsewhere
 from benchmarks.request import WARM_UP_STEPS
-from benchmarks.timing import Spread, in_turns
+from benchmarks.timing import in_turns
 from darkroom.engine.device import Precision
 
 IDLE, BUSY = "idle machine", "one core busy"
@@ -43,14 +44,7 @@ def _row(name: str, sides: dict[str, Elsewhere], *, steps: int, rounds: int) -> 
         return side.edit(number, pictures=1, steps=steps if number else WARM_UP_STEPS)[STAGE]
 
     found = in_turns({each: partial(taken, side) for each, side in sides.items()}, rounds=rounds, about=name)
-    ratios = [bare / full for full, bare in zip(found["with"], found["without"], strict=True)]
-    return {
-        "name": name,
-        "stage": STAGE,
-        "given": True,
-        "ratio": Spread.of(ratios).row(),
-        **{f"{each}_s": Spread.of(times).row() for each, times in found.items()},
-    }
+    return row(name, STAGE, found)
 
 
 @contextmanager

@@ -20,15 +20,16 @@ from torch import Tensor
 
 from benchmarks import machine, report, stream
 from benchmarks.checkpoint import sized_checkpoint
+from benchmarks.elsewhere import begin_as_ours
 from benchmarks.run import CHECKPOINT, RESULTS, _describe
 from benchmarks.timing import Spread, in_turns, seconds
 from darkroom.engine.adapter import Adapter, load_adapter
 from darkroom.engine.engine import Engine
 from darkroom.engine.held import values_of
 from darkroom.engine.linear import PACK_FROM_STEPS
-from darkroom.engine.overlay import Overlay, strengths_of
+from darkroom.engine.overlay import Overlay
 from darkroom.engine.transformer import Transformer
-from darkroom.lora.convert import AdapterFile, convert
+from darkroom.lora.convert import AdapterFile, convert, strengths_of
 from darkroom.lora.modules import Modules
 from loras import LAYOUTS, TARGETS, save
 from parity.oracle import Reference
@@ -354,4 +355,5 @@ def _ms(spread: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
+    begin_as_ours("benchmarks.loras")
     main()

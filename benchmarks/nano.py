@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(checkpoint: Path, *, rounds: int) -> dict[str, Any]:
     started = time.perf_counter()
     dtype = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
-    found: dict[str, Any] = {"machine": machine.describe(), "dtype": dtype, "steps": STEPS, "rows": []}
+    about = f"The shipped checkpoint, {dtype}, {STEPS} steps, no guidance"
+    found: dict[str, Any] = {"machine": machine.describe(), "checkpoint": about, "rows": []}
     reference, sizes = Theirs(checkpoint, dtype), read_declaration(checkpoint).working_sizes
 
     def theirs(request: Request) -> float:
@@ -108,13 +109,6 @@ def _row(pictures: int, taken: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def write(found: Mapping[str, Any]) -> str:
-    about = found["machine"]
-    setting = (
-        f"{about['cpu']}, {about['cores']} cores, load at the start {about['load_at_start'][0]}; "
-        f"torch {about['torch']}, diffusers {about['diffusers']}, commit {about['commit']}; {about['date']}. "
-        f"The shipped checkpoint, {found['dtype']}, {found['steps']} steps, no guidance. "
-        f"Medians, with the range in brackets; all in one run of {found['took_s']} s."
-    )
     rows = [
         [
             row["pictures"],
@@ -125,7 +119,7 @@ def write(found: Mapping[str, Any]) -> str:
         for row in found["rows"]
     ]
     table = report._table(["pictures", "ratio", "ours", "theirs"], rows)
-    return f"{setting}\n\n{HOW}\n\n{table}\n"
+    return f"{report._setting(found)}\n\n{HOW}\n\n{table}\n"
 
 
 if __name__ == "__main__":

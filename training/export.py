@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from darkroom.checkpoint.tensors import needed_tensors
 from darkroom.engine.tiny import MODEL_INDEX, PROCESSOR, SCHEDULER, text_config
 from training.config import Config
 from training.fast_stage import FAST
-from training.transformer_twin import ADAPTED, adapter_key
+from training.transformer_twin import adapted
 from training.vae_twin import unfold
 from training.vocabulary import Vocabulary
 from training.world.jobs import PRESETS
@@ -34,22 +34,17 @@ _DECLARED = {
     "guidance_scale": 1.0,
 }
 _VISION = {"hidden_size": 16, "depth": 1, "intermediate_size": 16, "num_heads": 1, "fullatt_block_indexes": [0]}
-_FAST_SCHEDULE = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
 _SHARD_BYTES = 15 * 2**20
 
 
-def export(config: Config, folder: Path, to: Path, *, merged: Sequence[str] = (), fast: bool = False) -> None:
-    """folder: of a finished run, or one under way. merged: adapters to write into the transformer itself. fast: write
-    the 8-step LoRA into it too, and its schedule."""
+def export(config: Config, folder: Path, to: Path) -> None:
+    """folder: of a finished run, or one under way."""
     weights = _trained(folder)
     to.mkdir(parents=True)
     ids = _tokenizer(folder / "tokenizer", to)
     _write_json(to / "model_index.json", MODEL_INDEX)
-    _write_json(to / "scheduler" / "scheduler_config.json", SCHEDULER | (_FAST_SCHEDULE if fast else {}))
-    transformer = _under(weights, "transformer.")
-    for name in (*merged, FAST) if fast else merged:
-        _merge(transformer, _under(weights, f"adapters.{name}."), config.transformer.layers)
-    _part(to, "transformer", _transformer_config(config), transformer)
+    _write_json(to / "scheduler" / "scheduler_config.json", SCHEDULER)
+    _part(to, "transformer", _transformer_config(config), _under(weights, "transformer."))
     _part(to, "text_encoder", _text_config(config, ids, Vocabulary(to / "tokenizer")), _text(weights, config, ids, to))
     vae = torch.load(folder / "vae" / "finished.pt", weights_only=True)
     vae_config = _vae_config(config, vae["mean"], vae["std"])
@@ -73,11 +68,9 @@ def _loras(weights: Mapping[str, Tensor], layers: int, to: Path) -> dict[str, st
 def lora_tensors(adapter: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     """An adapter under diffusers' names, whose scale is 1 since no alpha is given."""
     out = {}
-    for block in range(layers):
-        for name in ADAPTED:
-            key, published = adapter_key(block, name), f"transformer.transformer_blocks.{block}.{name}"
-            out[f"{published}.lora_A.weight"] = adapter[f"down.{key}"]
-            out[f"{published}.lora_B.weight"] = adapter[f"up.{key}"]
+    for key, published in adapted(layers):
+        out[f"transformer.{published}.lora_A.weight"] = adapter[f"down.{key}"]
+        out[f"transformer.{published}.lora_B.weight"] = adapter[f"up.{key}"]
     return out
 
 
@@ -97,15 +90,6 @@ def _trained(folder: Path) -> dict[str, Tensor]:
 
 def _under(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-
-
-def _merge(transformer: dict[str, Tensor], adapter: Mapping[str, Tensor], layers: int) -> None:
-    for block in range(layers):
-        for name in ADAPTED:
-            key = adapter_key(block, name)
-            change = adapter[f"up.{key}"] @ adapter[f"down.{key}"]
-            weight = f"transformer_blocks.{block}.{name}.weight"
-            transformer[weight] = transformer[weight] + change
 
 
 def _tokenizer(made: Path, to: Path) -> dict[str, int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.config import Config
-from training.joint_stage import new_editor, on, vocabulary
+from training.joint_stage import missed, new_editor, on, on_the_way, vocabulary
 from training.journal import Journal
 from training.latents import Coder, Pool, add_shard
 from training.model import Editor, compile_blocks
@@ -87,15 +87,9 @@ class FastRun:
         noise = torch.randn(batch.target.shape, generator=draw).to(self.device)
         chosen = torch.randint(len(SIGMAS), (len(noise),), generator=draw)
         moments = torch.tensor(SIGMAS)[chosen].to(self.device)
-        along = moments[:, None, None]
-        with torch.no_grad():
-            guess = noise - self.editor(batch, noise, torch.ones_like(moments), (*adapters(job), FAST))
-        noisy = along * noise + (1 - along) * guess
-        velocity = self.editor(batch, noisy, moments, (*adapters(job), FAST))
-        # The velocity that leads from here to the truth.
-        off = velocity - (noisy - batch.target) / along
-        loss: Tensor = (off * along).square().mean()
-        return loss
+        named = (*adapters(job), FAST)
+        noisy = on_the_way(self.editor, batch, noise, moments, named)
+        return missed(self.editor, batch, noisy, moments, named).square().mean()
 
     def save(self) -> None:
         self.journal.save(

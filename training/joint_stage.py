@@ -5,6 +5,7 @@ At the end other times are learnt too, where many steps lead: between noise and 
 truth in the guess's place, as flow matching has it, a sampler would come by latents unlike any that were learnt from.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,18 +98,12 @@ class JointRun:
         batch = on(batch, self.device)
         noise = torch.randn(batch.target.shape, generator=draw).to(self.device)
         moments = torch.ones(len(noise))
-        noisy = noise
         if flowing:
             half = len(noise) // 2
             moments[half:] = shifted(torch.rand(len(noise) - half, generator=draw))
         moments = moments.to(self.device)
-        along = moments[:, None, None]
-        if flowing:
-            with torch.no_grad():
-                guess = noise - self.editor(batch, noise, torch.ones_like(moments), adapters(job))
-            noisy = along * noise + (1 - along) * guess
-        velocity = self.editor(batch, noisy, moments, adapters(job))
-        off = (noisy - along * velocity - batch.target).square().mean(-1)
+        noisy = on_the_way(self.editor, batch, noise, moments, adapters(job)) if flowing else noise
+        off = missed(self.editor, batch, noisy, moments, adapters(job)).square().mean(-1)
         weight = 1 + (self.config.joint_recipe.changed_weight - 1) * batch.changed.float()
         loss: Tensor = (off * weight).sum() / weight.sum()
         return loss
@@ -127,6 +122,21 @@ class JointRun:
                 "optimiser": self.optimiser.state(),
             }
         )
+
+
+def on_the_way(editor: Editor, batch: Batch, noise: Tensor, moments: Tensor, adapters: Sequence[str]) -> Tensor:
+    """Where a sampler comes by at `moments`, [B]: between noise, [B, tokens, channels], and the model's first guess."""
+    along = moments[:, None, None]
+    with torch.no_grad():
+        guess = noise - editor(batch, noise, torch.ones_like(moments), adapters)
+    reached: Tensor = along * noise + (1 - along) * guess
+    return reached
+
+
+def missed(editor: Editor, batch: Batch, noisy: Tensor, moments: Tensor, adapters: Sequence[str]) -> Tensor:
+    """By how much the step from there to the picture misses the truth: [B, tokens, channels]."""
+    off: Tensor = noisy - moments[:, None, None] * editor(batch, noisy, moments, adapters) - batch.target
+    return off
 
 
 def vocabulary(folder: Path, seed: int) -> Vocabulary:

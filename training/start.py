@@ -16,7 +16,7 @@ from darkroom.checkpoint.declaration import read_declaration
 from training.config import Config
 from training.export import LORA_NAMES
 from training.pool import save
-from training.transformer_twin import ADAPTED, adapter_key
+from training.transformer_twin import adapted
 from training.vae_twin import VaeTwin, fold
 from training.world.jobs import PRESETS
 
@@ -46,11 +46,9 @@ def _editor(config: Config, checkpoint: Path) -> dict[str, Tensor]:
     files = read_declaration(checkpoint).loras
     for preset in PRESETS:
         lora = load_file(files[LORA_NAMES[preset]])
-        for block in range(config.transformer.layers):
-            for name in ADAPTED:
-                key, published = adapter_key(block, name), f"transformer.transformer_blocks.{block}.{name}"
-                weights[f"adapters.{preset}.down.{key}"] = lora[f"{published}.lora_A.weight"]
-                weights[f"adapters.{preset}.up.{key}"] = lora[f"{published}.lora_B.weight"]
+        for key, published in adapted(config.transformer.layers):
+            weights[f"adapters.{preset}.down.{key}"] = lora[f"transformer.{published}.lora_A.weight"]
+            weights[f"adapters.{preset}.up.{key}"] = lora[f"transformer.{published}.lora_B.weight"]
     return weights
 
 

@@ -6,7 +6,7 @@ S image tokens (the result's first), D width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -46,6 +46,13 @@ class Adapter(nn.Module):
 
 def adapter_key(block: int, name: str) -> str:
     return f"{block}.{name}".replace(".", "-")
+
+
+def adapted(layers: int) -> Iterator[tuple[str, str]]:
+    """Every adapted module: an adapter's own key for it, and its published name."""
+    for block in range(layers):
+        for name in ADAPTED:
+            yield adapter_key(block, name), f"transformer_blocks.{block}.{name}"
 
 
 class Linear(nn.Linear):

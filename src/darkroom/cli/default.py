@@ -10,9 +10,10 @@ from darkroom.checkpoint.locate import NANO, find_cached
 from darkroom.checkpoint.published import PUBLISHED
 from darkroom.cli import machine
 from darkroom.cli.console import note
+from darkroom.cli.plan import plan_for
 from darkroom.errors import BadCheckpoint, BadSetting
 from darkroom.memory.needs import Needs
-from darkroom.memory.plan import Device, in_gb, make_plan
+from darkroom.memory.plan import in_gb
 from darkroom.settings import Settings
 
 REAL: Final = "Qwen/Qwen-Image-Edit-2509"
@@ -60,17 +61,7 @@ def no_room(settings: Settings, found: Mapping[str, Any]) -> str | None:
     if device is None or device.kind == "cpu":
         return "it wants a GPU, and none is to be used here"
     try:
-        _plan(settings, device, found)
+        plan_for(settings, Needs.read(PUBLISHED[REAL], WorkingSizes()), device, auto=found["dtype"])
     except BadSetting as error:
         return error.message
     return None
-
-
-def _plan(settings: Settings, device: Device, found: Mapping[str, Any]) -> None:
-    make_plan(
-        Needs.read(PUBLISHED[REAL], WorkingSizes()),
-        device,
-        dtype=found["dtype"] if settings.dtype == "auto" else settings.dtype,
-        tier=settings.quality_tier,
-        cache_bytes=settings.encode_cache_mb * 2**20,
-    )

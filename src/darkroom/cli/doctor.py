@@ -94,7 +94,8 @@ def imagine(checkpoint: str | None, gpu_gb: float) -> "Plan":
     """The plan for a GPU that need not be here, beside as much host memory as it takes; of the real checkpoint, unless
     another is named. Raises `SetupError`."""
     from darkroom.cli.default import REAL
-    from darkroom.memory.plan import GB, Device, make_plan
+    from darkroom.cli.plan import plan_for
+    from darkroom.memory.plan import GB, Device
     from darkroom.settings import read_settings
 
     settings = read_settings(checkpoint=checkpoint)
@@ -103,9 +104,7 @@ def imagine(checkpoint: str | None, gpu_gb: float) -> "Plan":
     if needs is None:
         raise BadCheckpoint(f"{finding.name} {finding.found}: {finding.remedy}")
     gpu = Device(name="a GPU", kind="cuda", memory_bytes=int(gpu_gb * GB), multiplies_fp8=True)
-    dtype = "bfloat16" if settings.dtype == "auto" else settings.dtype
-    cache_bytes = settings.encode_cache_mb * 2**20
-    return make_plan(needs, gpu, dtype=dtype, tier=settings.quality_tier, cache_bytes=cache_bytes)
+    return plan_for(settings, needs, gpu, auto="bfloat16")
 
 
 def _python() -> Finding:
@@ -145,7 +144,8 @@ def _needs(checkpoint: str, report: "Report | None") -> "Needs | None":
 def _memory(
     settings: "Settings", device: "Device | None", needs: "Needs | None", found: Mapping[str, Any]
 ) -> tuple[Finding, "Plan | None"]:
-    from darkroom.memory.plan import in_gb, make_plan
+    from darkroom.cli.plan import plan_for
+    from darkroom.memory.plan import in_gb
 
     if device is None:
         return Finding(name="memory", found="unknown"), None
@@ -153,13 +153,7 @@ def _memory(
     if needs is None:
         return Finding(name="memory", found=has), None
     try:
-        plan = make_plan(
-            needs,
-            device,
-            dtype=found["dtype"] if settings.dtype == "auto" else settings.dtype,
-            tier=settings.quality_tier,
-            cache_bytes=settings.encode_cache_mb * 2**20,
-        )
+        plan = plan_for(settings, needs, device, auto=found["dtype"])
     except BadSetting as error:
         return Finding(name="memory", found=has, remedy=error.message), None
     return Finding(name="memory", found=f"{has}, of which {in_gb(plan.device_bytes)} are planned for"), plan

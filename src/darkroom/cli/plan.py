@@ -1,15 +1,28 @@
-"""How a memory plan is shown."""
+"""The memory plan, as the settings would have it and as people read it."""
 
 from collections.abc import Iterator
 
 from darkroom.cli.console import say, show
-from darkroom.memory.plan import Device, Place, Plan, in_gb
+from darkroom.memory.needs import Needs
+from darkroom.memory.plan import Device, Dtype, Place, Plan, in_gb, make_plan
+from darkroom.settings import Settings
 
 _COPY = {
     Place.DEVICE: "LoRAs are merged into it within milliseconds",
     Place.HOST: "LoRAs are merged from host memory, within a second or two",
     Place.NONE: "LoRAs run beside the weights, which costs some percent of each step",
 }
+
+
+def plan_for(settings: Settings, needs: Needs, device: Device, *, auto: Dtype) -> Plan:
+    """auto: the dtype where the settings leave the choice to the device. Raises `BadSetting`."""
+    return make_plan(
+        needs,
+        device,
+        dtype=auto if settings.dtype == "auto" else settings.dtype,
+        tier=settings.quality_tier,
+        cache_bytes=settings.encode_cache_mb * 2**20,
+    )
 
 
 def show_plan(plan: Plan) -> None:

@@ -28,14 +28,14 @@ from darkroom.engine.device import Precision, choose_device, choose_dtype, measu
 from darkroom.engine.fusion import CompileMode
 from darkroom.engine.memo import Memo
 from darkroom.engine.models import Models, load_models, make_overlay
-from darkroom.engine.overlay import Overlay, strengths_of
+from darkroom.engine.overlay import Overlay
 from darkroom.engine.prepare import Prepared, Reference, VisionConfig, prepare
 from darkroom.engine.rope import joint_rope
 from darkroom.engine.schedule import ScheduleConfig, make_schedule
 from darkroom.engine.vae import TOKEN_PX, pack
 from darkroom.errors import OutOfMemory
 from darkroom.job import Progress, Stage
-from darkroom.lora.convert import AdapterFile
+from darkroom.lora.convert import AdapterFile, strengths_of
 from darkroom.memory.needs import Needs
 from darkroom.memory.plan import Tier, make_plan
 
@@ -180,7 +180,7 @@ class Engine:
         watch = _Watch(edit.num_inference_steps, observe, self._device)
         with _memory_errors():
             with watch.stage(Stage.MERGE) if loras else nullcontext():
-                self._use(loras, edit.num_inference_steps)
+                self._overlay.use(strengths_of(loras), self._loader(loras), steps=edit.num_inference_steps)
             with watch.stage(Stage.ENCODE):
                 encoded = self._encode(edit, prepared)
             with watch.stage(Stage.DENOISE):
@@ -196,9 +196,6 @@ class Engine:
             prepared = self.prepare(edit, pictures)
         made = self.make(edit, prepared, observe)
         return Made(image=made.image, timings_s={**watch.timings_s, **made.timings_s})
-
-    def _use(self, loras: Sequence[AdapterFile], steps: int) -> None:
-        self._overlay.use(strengths_of(loras), self._loader(loras), steps=steps)
 
     def _loader(self, loras: Sequence[AdapterFile]) -> Callable[[str], Adapter]:
         paths = {lora.digest: lora.path for lora in loras}

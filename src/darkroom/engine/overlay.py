@@ -13,18 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from darkroom.edit import Strengths, add_strengths
+from darkroom.edit import Strengths
 from darkroom.engine.adapter import Adapter
 from darkroom.engine.held import Held, formed, held_of, hold, home_of, put, size_bytes, values_of
 from darkroom.engine.linear import PACK_FROM_STEPS
 from darkroom.engine.merge import Part, merged
 from darkroom.engine.transformer import FUSED, Transformer
-from darkroom.lora.convert import AdapterFile
-
-
-def strengths_of(loras: Iterable[AdapterFile]) -> Strengths:
-    """The set that these make up."""
-    return add_strengths((lora.digest, lora.strength) for lora in loras)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from darkroom.checkpoint.weights import BITS
+from darkroom.edit import Strengths, add_strengths
 from darkroom.errors import LoraNotFinite, LoraTruncated
 from darkroom.lora.header import Header, quoted, read_header
 from darkroom.lora.keys import Kind
@@ -37,6 +38,11 @@ class AdapterFile:
     path: Path
     digest: str
     strength: float
+
+
+def strengths_of(loras: Iterable[AdapterFile]) -> Strengths:
+    """The set that these make up."""
+    return add_strengths((lora.digest, lora.strength) for lora in loras)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

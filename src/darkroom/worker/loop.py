@@ -21,13 +21,13 @@ from PIL import Image
 
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import result_name
-from darkroom.edit import Edit, add_strengths, set_name
+from darkroom.edit import Edit, set_name
 from darkroom.errors import EngineFailed, JobCancelled, JobError, LeaseLost, OutOfMemory
 from darkroom.fetch.guard import Fetcher
 from darkroom.job import Failure, Job, Lease, Progress, Result, Stage
 from darkroom.ledger.contract import Ledger
 from darkroom.lora.adapters import Adapters
-from darkroom.lora.convert import AdapterFile
+from darkroom.lora.convert import AdapterFile, strengths_of
 from darkroom.picture import Limits, write_picture
 from darkroom.settings import Settings
 from darkroom.worker.ahead import Ahead
@@ -189,7 +189,7 @@ class Worker:
 
     def _note_name(self, edit: Edit, loras: Sequence[AdapterFile]) -> None:
         """A set has another name than the engine's where a LoRA had not been read yet when the job was accepted."""
-        merged, name = self._engine.merged, set_name(add_strengths((lora.digest, lora.strength) for lora in loras))
+        merged, name = self._engine.merged, set_name(strengths_of(loras))
         self._also_named = {asked: known for asked, known in self._also_named.items() if known in merged}
         if name != edit.lora_set:
             self._also_named[edit.lora_set] = name

@@ -13,9 +13,9 @@ from darkroom.engine.held import size_bytes as size_bytes_of
 from darkroom.engine.held import values_of
 from darkroom.engine.kernels import PLAIN, halved
 from darkroom.engine.linear import PACK_FROM_STEPS, Float8Linear, PackedLinear
-from darkroom.engine.overlay import Overlay, strengths_of
+from darkroom.engine.overlay import Overlay
 from darkroom.engine.transformer import FUSED
-from darkroom.lora.convert import AdapterFile, convert
+from darkroom.lora.convert import AdapterFile, convert, strengths_of
 from edits import an_edit, some_pictures
 from loras import LAYOUTS, MODULES, make_pairs, save
 

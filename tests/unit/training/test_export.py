@@ -10,6 +10,8 @@ from darkroom.checkpoint.declaration import read_declaration
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.engine.engine import Engine, make_noise
 from darkroom.engine.vae import pack, unpack
+from darkroom.lora.base import Base
+from darkroom.lora.convert import AdapterFile, convert
 from training.config import Config
 from training.export import LORAS, export
 from training.fast_stage import FAST
@@ -41,7 +43,7 @@ def test_the_engine_makes_what_the_trained_model_makes(
     run: JointRun, small: Config, run_folder: Path, merged: tuple[str, ...]
 ):
     """Tokens, positions, latents, weights and merged adapters: a step of the exported checkpoint is the twins' step."""
-    export(small, run_folder, run_folder / "made", merged=merged)
+    export(small, run_folder, run_folder / "made")
     pictures = torch.load(run_folder / "pool" / "judged.pt", weights_only=True)[:2]
     asked = Edit(
         prompt="Apply the texture of image 2 to the mug.",
@@ -55,7 +57,8 @@ def test_the_engine_makes_what_the_trained_model_makes(
     )
     engine = Engine.load(run_folder / "made", device="cpu", dtype="float32")
     images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
-    made = engine.edit(asked, images, lambda _: None).image
+    loras = [_converted(run_folder / "made", name) for name in merged]
+    made = engine.make(asked, engine.prepare(asked, images), lambda _: None, loras).image
     ours = _one_step(run, asked, pictures, merged)
     off = (torch.frombuffer(bytearray(made.tobytes()), dtype=torch.uint8).view(128, 128, 3).int() - ours.int()).abs()
     assert off.max() <= 1
@@ -114,7 +117,6 @@ def _one_step(run: JointRun, asked: Edit, pictures: torch.Tensor, merged: tuple[
     words = run.vocabulary
     editor = Editor(run.config, tokens=words.rows, image_token=words.image_token, dtype=torch.float32)
     editor.load_state_dict(run.averaged.state_dict())
-    _write_into(editor, merged)
     twin = run.coder.twin
     for parameter in twin.parameters():
         parameter.copy_(parameter.bfloat16())
@@ -130,19 +132,17 @@ def _one_step(run: JointRun, asked: Edit, pictures: torch.Tensor, merged: tuple[
         count=2,
     )
     noise = make_noise(asked.seed, *GRID, channels=16)
-    tokens = noise - editor(batch, noise, torch.ones(1), ())
+    tokens = noise - editor(batch, noise, torch.ones(1), merged)
     coder = run.coder
     picture = twin.decode(unpack(tokens, *GRID) * coder.std + coder.mean).clamp(-1, 1)
     return ((picture[0] / 2 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0)
 
 
-def _write_into(editor: Editor, adapters: tuple[str, ...]) -> None:
-    """As `export` does, in bfloat16."""
-    for block, module in enumerate(editor.transformer.transformer_blocks):
-        for name in ADAPTED if adapters else ():
-            weight = module.get_parameter(f"{name}.weight")
-            weight += sum(editor.adapters[adapter].change(block, name) for adapter in adapters)
-            weight.copy_(weight.bfloat16())
+def _converted(checkpoint: Path, name: str) -> AdapterFile:
+    """One of its LoRAs, as a worker has it."""
+    path = checkpoint.parent / f"{name}.safetensors"
+    convert(read_declaration(checkpoint).loras[name], path, Base(str(checkpoint)).known_modules())
+    return AdapterFile(path=path, digest=name, strength=1.0)
 
 
 def _encode(run: JointRun, picture: torch.Tensor) -> torch.Tensor:
