@@ -30,7 +30,7 @@ class Ablation:
 
 def ablations(engine: Engine, checkpoint: Path) -> list[Ablation]:
     transformer = engine._models.transformer
-    fused = transformer.blocks[0].attn.kernels.turned is not PLAIN.turned
+    fused = transformer.blocks[0].attn.kernels.joined is not PLAIN.joined
     packed = any(isinstance(module, PackedLinear) for module in transformer.modules())
     their_vae = AutoencoderKLQwenImage.from_pretrained(checkpoint / "vae", torch_dtype=transformer.dtype)
     unpacked = partial(without.packed_weights, stored=without.unpacked(checkpoint, engine.dtype))

@@ -61,15 +61,16 @@ class Elsewhere:
 
 def begin_as_ours(module: str) -> None:
     """Starts the program `module`, this one, anew with what our workers are told, unless it was started so."""
-    wanted = environment(OURS)
-    if dict(os.environ) != wanted:
-        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], wanted)  # noqa: S606  the same program
+    if not os.environ.items() >= ENVIRONMENT.items():
+        arguments = [sys.executable, "-m", module, *sys.argv[1:]]
+        os.execve(sys.executable, arguments, environment(OURS))  # noqa: S606  the same program
 
 
 def environment(side: str, without: str | None = None) -> dict[str, str]:
     """without: a variable that the side is not told."""
     told = ENVIRONMENT if side in (OURS, ALIKE) else {}
-    bare = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT} | {"PYTHONPATH": "tests"}
+    chosen = {*ENVIRONMENT, "OMP_WAIT_POLICY"}
+    bare = {name: value for name, value in os.environ.items() if name not in chosen} | {"PYTHONPATH": "tests"}
     return bare | {name: value for name, value in told.items() if name != without}
 
 

@@ -19,7 +19,7 @@ from darkroom.engine.device import Precision
 
 IDLE, BUSY = "idle machine", "one core busy"
 STAGE = "denoise"
-ABOUT = {"OMP_WAIT_POLICY": "threads wait passively", "GLIBC_TUNABLES": "freed memory is kept, in large pages"}
+ABOUT = {"GOMP_SPINCOUNT": "threads that wait spin briefly", "GLIBC_TUNABLES": "freed memory is kept, in large pages"}
 
 
 def measure(

@@ -65,13 +65,13 @@ def operations(config: TransformerConfig, bench: Bench, dtype: torch.dtype) -> d
     def some(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=bench.device).to(dtype)
 
-    image_qkv, text_qkv, gains = some(image, 3, heads, head_dim), some(text, 3, heads, head_dim), some(2, head_dim)
+    image_qkv, text_qkv = some(image, 3, heads, head_dim), some(text, 3, heads, head_dim)
+    gains = tuple(some(2, head_dim)), tuple(some(2, head_dim))
     angles = some(text + image, head_dim // 2).float()
     x, update, table = some(1, image, dim), some(1, image, dim), some(6, 2, dim)
     first, (gate, scale, shift), (gate_2, scale_2, shift_2) = image // 2, table[:3, :1], table[:3]
     return {
-        "turned": (image_qkv[:, 1], gains[0], angles[text:].cos(), angles[text:].sin()),
-        "joined": (text_qkv[:, 0], image_qkv[:, 0], gains[0], gains[1], angles.cos(), angles.sin()),
+        "joined": (text_qkv, image_qkv, *gains, angles.cos(), angles.sin()),
         "modulated": (x, scale, shift, first),
         "modulated in two": (x, scale_2, shift_2, first),
         "gated": (x, gate, update, first),

@@ -53,16 +53,16 @@ def fused_projections(engine: Engine) -> Iterator[None]:
             for x, thirds in zip((image, text), apart[self], strict=True)
         )
         gains = (
-            (self.norm_added_q.weight, self.norm_q.weight),
-            (self.norm_added_k.weight, self.norm_k.weight),
+            ((self.norm_added_q.weight,), (self.norm_q.weight,)),
+            ((self.norm_added_k.weight,), (self.norm_k.weight,)),
         )
         image_mixed, text_mixed, start = [], [], 0
         for index, (tokens, rope) in enumerate(zip(joint.text_tokens, joint.ropes, strict=True)):
             own_text = [third[0, start : start + tokens] for third in text_third]
             own_image = [third[index] for third in image_third]
             query, key = (
-                self.kernels.joined(own_text[part], own_image[part], *gains[part], rope.cos, rope.sin)
-                for part in range(2)
+                self.kernels.joined(own_text[n][:, None], own_image[n][:, None], *gains[n], rope.cos, rope.sin)[0]
+                for n in range(2)
             )
             mixed = transformer._attend(query, key, torch.cat([own_text[2], own_image[2]]))
             image_mixed.append(mixed[tokens:])
@@ -97,7 +97,7 @@ def _kernels(engine: Engine, plain: Callable[[Kernels], Kernels]) -> ExitStack:
 @contextmanager
 def compiled_rotation(engine: Engine) -> Iterator[None]:
     """The norm and rotation of queries and keys as plain torch."""
-    with _kernels(engine, lambda kernels: replace(kernels, turned=PLAIN.turned, joined=PLAIN.joined)):
+    with _kernels(engine, lambda kernels: replace(kernels, joined=PLAIN.joined)):
         yield
 
 

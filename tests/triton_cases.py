@@ -29,17 +29,21 @@ def assert_near(made, expected):
     torch.testing.assert_close(made, expected, **tolerance)
 
 
-def turning(heads, head_dim, parts, dtype) -> Case:
-    """parts: projections side by side, of which one is turned."""
+def joining(heads, head_dim, parts, dtype) -> Case:
+    """parts: projections side by side, of which all but values are turned; then the last alone of tokens that have
+    three, and of a stream by itself."""
 
     def check(kernels):
-        text, image = (some(n, parts, heads, head_dim, dtype=dtype, seed=n)[:, parts - 1] for n in (TEXT, IMAGE))
-        gains = [1 + 0.3 * some(head_dim, dtype=dtype, seed=seed) for seed in (1, 2)]
+        text, image = (some(n, 3, heads, head_dim, dtype=dtype, seed=n) for n in (TEXT, IMAGE))
+        gains = [tuple(1 + 0.3 * some(2, head_dim, dtype=dtype, seed=seed)) for seed in (1, 2)]
         angles = some(TEXT + IMAGE, head_dim // 2, seed=3)
-        arguments = (text, image, *gains, angles.cos(), angles.sin())
-        assert_near(kernels.joined(*arguments), PLAIN.joined(*arguments))
-        arguments = (image, gains[1], angles[TEXT:].cos(), angles[TEXT:].sin())
-        assert_near(kernels.turned(*arguments), PLAIN.turned(*arguments))
+        turned = min(parts, 2)
+        for above in (text[:, -parts:], image[:0, -parts:]):
+            below = image[:, -parts:]
+            at = angles[: len(above) + len(below)]
+            arguments = (above, below, *(each[:turned] for each in gains), at.cos(), at.sin())
+            for made, expected in zip(kernels.joined(*arguments), PLAIN.joined(*arguments), strict=True):
+                assert_near(made, expected)
 
     return check
 
@@ -81,7 +85,7 @@ def quantising(dim, dtype) -> Case:
 def cases() -> Iterator[tuple[str, Case]]:
     for (heads, head_dim), dtype in product(((2, 32), (3, 60), (5, 64), (24, 128)), DTYPES):
         for parts in (1, 2, 3):
-            yield f"turn {heads}x{head_dim} of {parts} {dtype}", turning(heads, head_dim, parts, dtype)
+            yield f"join {heads}x{head_dim} of {parts} {dtype}", joining(heads, head_dim, parts, dtype)
     for dim, rows, dtype in product((8, 96, 3072), (1, 2), DTYPES):
         yield f"modulate {dim} by {rows} {dtype}", modulating(dim, rows, dtype)
     for dim, dtype in product((8, 200, 3072, 12288), DTYPES):
@@ -129,7 +133,7 @@ def compile_for_hopper() -> dict[str, str]:
     triton_kernels._launch = compile_only
     results = {}
     for name, check in {
-        "turn": turning(24, 128, 3, torch.bfloat16),
+        "join": joining(24, 128, 3, torch.bfloat16),
         "modulate": modulating(3072, 2, torch.bfloat16),
         "float8": quantising(12288, torch.bfloat16),
     }.items():

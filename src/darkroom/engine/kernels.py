@@ -20,12 +20,15 @@ EPS = 1e-6
 
 FLOAT8 = torch.float8_e4m3fn
 
+Gains = tuple[Tensor, ...]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kernels:
-    """turned(x, gain, cos, sin): RMS norm over the last axis, then the rotation of its halves. x: [tokens, heads,
-    head_dim]; gain: [head_dim]; cos, sin: [tokens, head_dim / 2].
-    joined(text, image, text_gain, image_gain, cos, sin): the same of two streams, one below the other.
+    """joined(text, image, text_gains, image_gains, cos, sin): two streams' queries, keys or values, or several of these
+    side by side, as [tokens, parts, heads, head_dim]; each part of both, one below the other. The first parts, as many
+    as there are gains, [head_dim] each, by RMS norm over the last axis and the rotation of its halves; the others as
+    they are. cos, sin: [tokens of both, head_dim / 2].
     modulated(x, scale, shift, first): layer norm of x, [B, tokens, D], times scale plus shift. scale, shift: [1, D], or
     [2, D] with a row for the `first` tokens and one for the others.
     gated(x, gate, update, first): x plus gate times update; gate as `modulated` has its scale.
@@ -35,8 +38,7 @@ class Kernels:
     format.
     """
 
-    turned: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    joined: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    joined: Callable[[Tensor, Tensor, Gains, Gains, Tensor, Tensor], tuple[Tensor, ...]]
     modulated: Callable[[Tensor, Tensor, Tensor, int], Tensor]
     gated: Callable[[Tensor, Tensor, Tensor, int], Tensor]
     gated_modulated: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -52,11 +54,18 @@ def _turned(x: Tensor, gain: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)
 
 
-def _joined(text: Tensor, image: Tensor, text_gain: Tensor, image_gain: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _joined(
+    text: Tensor, image: Tensor, text_gains: Gains, image_gains: Gains, cos: Tensor, sin: Tensor
+) -> tuple[Tensor, ...]:
     tokens = text.shape[0]
-    return torch.cat(
-        [_turned(text, text_gain, cos[:tokens], sin[:tokens]), _turned(image, image_gain, cos[tokens:], sin[tokens:])]
-    )
+    parts = list(zip(text.unbind(1), image.unbind(1), strict=True))
+    for n, gains in enumerate(zip(text_gains, image_gains, strict=True)):
+        above, below = parts[n]
+        parts[n] = (
+            _turned(above, gains[0], cos[:tokens], sin[:tokens]),
+            _turned(below, gains[1], cos[tokens:], sin[tokens:]),
+        )
+    return tuple(map(torch.cat, parts))
 
 
 def _modulated(x: Tensor, scale: Tensor, shift: Tensor, first: int) -> Tensor:
@@ -103,7 +112,6 @@ def _to_float8(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 PLAIN = Kernels(
-    turned=_turned,
     joined=_joined,
     modulated=_modulated,
     gated=_gated,
@@ -122,7 +130,6 @@ def compiled() -> Kernels:
 
     return replace(
         PLAIN,
-        turned=fused(_turned),
         joined=fused(_joined),
         gelu=fused(_gelu_by_sigmoid),
         to_float8=fused(_to_float8),

@@ -207,8 +207,9 @@ class JointAttention(nn.Module):
         """image: [B, S, D], text: [1, T, D] → what attention adds to each."""
         image_qkv = self._by_head(self.to_qkv(image), 3)
         text_qkv = self._by_head(self.add_qkv_proj(text), 3)
+        gains = (self.norm_added_q.weight, self.norm_added_k.weight), (self.norm_q.weight, self.norm_k.weight)
         mixed = [
-            _attend(self._queries(own_text, own_image, rope), *self._answers(own_text[:, 1:], own_image[:, 1:], rope))
+            _attend(*self.kernels.joined(own_text, own_image, *gains, rope.cos, rope.sin))
             for own_text, own_image, rope in zip(
                 torch.split(text_qkv[0], [*joint.text_tokens]), image_qkv, joint.ropes, strict=True
             )
@@ -224,25 +225,16 @@ class JointAttention(nn.Module):
         image_q = self._by_head(F.linear(image[:, :read], weight[:dim], bias[:dim]), 1)
         image_kv = self._by_head(F.linear(image, weight[dim:], bias[dim:]), 2)
         text_kv = self._by_head(F.linear(text, added.weight[dim:], added.bias[dim:]), 2)
+        asking, answering = (self.norm_q.weight,), ((self.norm_added_k.weight,), (self.norm_k.weight,))
         mixed = []
         for own_text, own_image, query, rope in zip(
             torch.split(text_kv[0], [*joint.text_tokens]), image_kv, image_q, joint.ropes, strict=True
         ):
             at = rope.rows(len(own_text), len(own_text) + read)
-            asked = self.kernels.turned(query[:, 0], self.norm_q.weight, at.cos, at.sin)
-            mixed.append(_attend(asked, *self._answers(own_text, own_image, rope)))
+            asked = self.kernels.joined(query[:0], query, asking, asking, at.cos, at.sin)
+            mixed.append(_attend(*asked, *self.kernels.joined(own_text, own_image, *answering, rope.cos, rope.sin)))
         update: Tensor = self.to_out[0](torch.stack(mixed))
         return update
-
-    def _queries(self, text: Tensor, image: Tensor, rope: Rope) -> Tensor:
-        gains = self.norm_added_q.weight, self.norm_q.weight
-        return self.kernels.joined(text[:, 0], image[:, 0], *gains, rope.cos, rope.sin)
-
-    def _answers(self, text: Tensor, image: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
-        """Keys and values."""
-        gains = self.norm_added_k.weight, self.norm_k.weight
-        keys = self.kernels.joined(text[:, 0], image[:, 0], *gains, rope.cos, rope.sin)
-        return keys, torch.cat([text[:, 1], image[:, 1]])
 
     def _by_head(self, projected: Tensor, parts: int) -> Tensor:
         """[B, tokens, parts · D] → [B, tokens, parts, heads, head_dim]."""

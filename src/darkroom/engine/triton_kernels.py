@@ -12,39 +12,47 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from darkroom.engine.kernels import EPS, FLOAT8, PLAIN, Kernels
+from darkroom.engine.kernels import EPS, FLOAT8, PLAIN, Gains, Kernels
 
 _EPS = tl.constexpr(EPS)
 _FLOAT8_MAX = tl.constexpr(torch.finfo(FLOAT8).max)
 
 
 @triton.jit(do_not_specialize=["text_tokens"])
-def _turn_kernel(
-    text, image, text_gain, image_gain, cos, sin, out, text_tokens, text_stride, image_stride,
-    heads: tl.constexpr, half: tl.constexpr, head_block: tl.constexpr, half_block: tl.constexpr,
+def _join_kernel(
+    text, image, text_gain, text_gain_2, image_gain, image_gain_2, cos, sin, out,
+    text_tokens, text_stride, image_stride,
+    turned: tl.constexpr, heads: tl.constexpr, half: tl.constexpr,
+    head_block: tl.constexpr, half_block: tl.constexpr,
 ):  # fmt: skip
-    token = tl.program_id(0).to(tl.int64)
+    token, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     if token < text_tokens:
         row = text + token * text_stride
-        gain = text_gain
+        gain = text_gain if part == 0 else text_gain_2
     else:
         row = image + (token - text_tokens) * image_stride
-        gain = image_gain
+        gain = image_gain if part == 0 else image_gain_2
+    dim: tl.constexpr = heads * 2 * half
     head, channel = tl.arange(0, head_block)[:, None], tl.arange(0, half_block)[None, :]
     in_half = channel < half
     inside = (head < heads) & in_half
     place = head * (2 * half) + channel
-    first = tl.load(row + place, mask=inside, other=0.0).to(tl.float32)
-    second = tl.load(row + place + half, mask=inside, other=0.0).to(tl.float32)
-    mean_square = (tl.sum(first * first, axis=1) + tl.sum(second * second, axis=1)) / (2 * half)
-    scale = tl.rsqrt(mean_square + _EPS)[:, None]
-    first *= scale * tl.load(gain + channel, mask=in_half, other=0.0).to(tl.float32)
-    second *= scale * tl.load(gain + half + channel, mask=in_half, other=0.0).to(tl.float32)
-    turn_cos = tl.load(cos + token * half + channel, mask=in_half, other=0.0)
-    turn_sin = tl.load(sin + token * half + channel, mask=in_half, other=0.0)
-    written = out + token * (heads * 2 * half) + place
-    tl.store(written, first * turn_cos - second * turn_sin, mask=inside)
-    tl.store(written + half, first * turn_sin + second * turn_cos, mask=inside)
+    read = row + part * dim + place
+    written = out + (part * tl.num_programs(0) + token) * dim + place
+    stored, stored_half = tl.load(read, mask=inside, other=0.0), tl.load(read + half, mask=inside, other=0.0)
+    if part < turned:
+        first, second = stored.to(tl.float32), stored_half.to(tl.float32)
+        mean_square = (tl.sum(first * first, axis=1) + tl.sum(second * second, axis=1)) / (2 * half)
+        scale = tl.rsqrt(mean_square + _EPS)[:, None]
+        first *= scale * tl.load(gain + channel, mask=in_half, other=0.0).to(tl.float32)
+        second *= scale * tl.load(gain + half + channel, mask=in_half, other=0.0).to(tl.float32)
+        turn_cos = tl.load(cos + token * half + channel, mask=in_half, other=0.0)
+        turn_sin = tl.load(sin + token * half + channel, mask=in_half, other=0.0)
+        tl.store(written, first * turn_cos - second * turn_sin, mask=inside)
+        tl.store(written + half, first * turn_sin + second * turn_cos, mask=inside)
+    else:
+        tl.store(written, stored, mask=inside)
+        tl.store(written + half, stored_half, mask=inside)
 
 
 @triton.jit(do_not_specialize=["first"])
@@ -84,31 +92,19 @@ def _float8_kernel(rows, out, scales, stride, dim: tl.constexpr, block: tl.const
     tl.store(out + row * dim + channel, (value / scale).to(out.dtype.element_ty), mask=inside)
 
 
-def _turned(x: Tensor, gain: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return _turn(x, 0, x, gain, gain, cos, sin)
-
-
-def _joined(text: Tensor, image: Tensor, text_gain: Tensor, image_gain: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return _turn(text, len(text), image, text_gain, image_gain, cos, sin)
-
-
-def _turn(
-    text: Tensor,
-    text_tokens: int,
-    image: Tensor,
-    text_gain: Tensor,
-    image_gain: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-) -> Tensor:
+def _joined(
+    text: Tensor, image: Tensor, text_gains: Gains, image_gains: Gains, cos: Tensor, sin: Tensor
+) -> tuple[Tensor, ...]:
     text, image = _whole_tokens(text), _whole_tokens(image)
-    image_tokens, heads, head_dim = image.shape
-    out = image.new_empty(text_tokens + image_tokens, heads, head_dim)
+    parts, heads, head_dim = image.shape[1:]
+    out = image.new_empty(parts, len(text) + len(image), heads, head_dim)
+    gains = text_gains[0], text_gains[-1], image_gains[0], image_gains[-1]
+    arguments = (text, image, *gains, cos.contiguous(), sin.contiguous(), out, len(text))
+    sizes = len(text_gains), heads, head_dim // 2
     blocks = triton.next_power_of_2(heads), triton.next_power_of_2(head_dim // 2)
-    arguments = (text, image, text_gain, image_gain, cos.contiguous(), sin.contiguous(), out, text_tokens)
-    strides = text.stride(0), image.stride(0)
-    _launch(_turn_kernel, (len(out),), *arguments, *strides, heads, head_dim // 2, *blocks, num_warps=4)
-    return out
+    grid = out.shape[1], parts
+    _launch(_join_kernel, grid, *arguments, text.stride(0), image.stride(0), *sizes, *blocks, num_warps=4)
+    return out.unbind()
 
 
 def _modulated(x: Tensor, scale: Tensor, shift: Tensor, first: int) -> Tensor:
@@ -178,12 +174,11 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 
 def _whole_tokens(x: Tensor) -> Tensor:
-    """[tokens, heads, head_dim] in which a token's heads follow one another."""
-    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
+    """[tokens, parts, heads, head_dim] in which all of a token lies side by side."""
+    return x if x[:1].is_contiguous() else x.contiguous()
 
 
 TRITON = Kernels(
-    turned=_turned,
     joined=_joined,
     modulated=_modulated,
     gated=_gated,

@@ -30,7 +30,9 @@ def test_turning_halves_is_turning_neighbours_in_another_order():
 
     def ours(x):
         reordered = halved(x.permute(1, 2, 0).flatten(0, 1), HEADS).unflatten(0, (HEADS, -1)).permute(2, 0, 1)
-        return PLAIN.turned(reordered, halved(gain, 1), rope.cos, rope.sin)
+        stream, gains = reordered[:, None], (halved(gain, 1),)
+        (turned,) = PLAIN.joined(stream[:0], stream, gains, gains, rope.cos, rope.sin)
+        return turned
 
     query, key = some(TEXT + IMAGE, HEADS, HEAD_DIM, seed=2), some(TEXT + IMAGE, HEADS, HEAD_DIM, seed=3)
     expected = torch.einsum("qhd,khd->hqk", published(query), published(key))
@@ -60,17 +62,18 @@ def test_compiled_kernels_agree_with_the_plain_ones(dtype):
     for text_tokens, grid in ((TEXT, (2, 3)), (7, (4, 5))):
         rope = joint_rope(text_tokens, [grid], (8, 12, 12), CPU)
         text, image = (
-            some(tokens, HEADS, HEAD_DIM, dtype=dtype, seed=tokens) for tokens in (text_tokens, grid[0] * grid[1])
+            some(tokens, 3, HEADS, HEAD_DIM, dtype=dtype, seed=tokens) for tokens in (text_tokens, grid[0] * grid[1])
         )
-        gains = [1 + 0.3 * some(HEAD_DIM, dtype=dtype, seed=seed) for seed in (1, 2)]
+        gains = [tuple(1 + 0.3 * some(2, HEAD_DIM, dtype=dtype, seed=seed)) for seed in (1, 2)]
+        ours, keys = [each[:1] for each in gains], [each[1:] for each in gains]
         at = rope.rows(text_tokens, rope.tokens)
         for name, arguments in {
-            "turned": (image, gains[0], at.cos, at.sin),
             "joined": (text, image, *gains, rope.cos, rope.sin),
+            "joined: keys and values": (text[:, 1:], image[:, 1:], *keys, rope.cos, rope.sin),
+            "joined: one stream's queries": (image[:0, :1], image[:, :1], *ours, at.cos, at.sin),
             "gelu": (5 * image,),
         }.items():
-            made, expected = (getattr(each, name)(*arguments) for each in (compiled(), PLAIN))
-            assert made.dtype == dtype
+            made, expected = (getattr(each, name.partition(":")[0])(*arguments) for each in (compiled(), PLAIN))
             torch.testing.assert_close(made, expected, **tolerance, msg=lambda text, name=name: f"{name}: {text}")
 
 

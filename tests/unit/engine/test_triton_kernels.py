@@ -40,4 +40,4 @@ def test_kernels_compute_what_the_plain_ones_do(interpreted, name):
 def test_kernels_are_made_for_a_gpu_by_triton_s_compiler(tmp_path, monkeypatch):
     """At the published sizes, for Hopper, without one: what only the interpreter lets pass is found here."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    assert outcomes("compile") == {"turn": "ok", "modulate": "ok", "float8": "ok"}
+    assert outcomes("compile") == {"join": "ok", "modulate": "ok", "float8": "ok"}
