@@ -51,6 +51,8 @@ class FastRun:
         self.editor.requires_grad_(requires_grad=False)
         torch.manual_seed(config.seed)
         self.adapter = Adapter(config.transformer, config.transformer.rank(FAST)).to(device)
+        if (start := folder / FAST / "start.pt").exists():
+            self.adapter.load_state_dict(torch.load(start, weights_only=True))
         self.editor.adapters[FAST] = self.adapter
         self.pool, coder = Pool(words), Coder.load(config, vae, device)
         for number in range(config.joint_recipe.first_shards):

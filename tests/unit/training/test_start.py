@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from training.export import export
+from training.fast_stage import FAST, FastRun
 from training.joint_stage import JointRun
+from training.pool import save
 from training.start import begin
-from training.transformer_twin import adapter_key
+from training.transformer_twin import Adapter, adapter_key
 
 CPU = torch.device("cpu")
 
@@ -60,6 +62,25 @@ def test_an_adapter_whose_rank_was_raised_does_what_it_did(first, small, run_fol
     assert made.down[key].shape == (more, kept.down[key].shape[1])
     torch.testing.assert_close(made.change(1, "attn.to_q"), kept.change(1, "attn.to_q"), rtol=2e-2, atol=1e-4)
     assert made.down[key][-3:].abs().min() > 0
+
+
+def test_the_8_step_lora_goes_on_from_what_it_was(first, small, run_folder, tmp_path_factory):
+    """Where the checkpoint has one; it had none when it was exported under way."""
+    torch.manual_seed(2)
+    trained = Adapter(small.transformer, small.transformer.rank(FAST))
+    for value in trained.up.values():
+        torch.nn.init.normal_(value)
+    save(first.averaged.state_dict(), run_folder / "joint" / "finished.pt")
+    save(trained.state_dict(), run_folder / FAST / "finished.pt")
+    export(small, run_folder, run_folder / "finished")
+    for checkpoint, expected in (("checkpoint", {}), ("finished", trained.state_dict())):
+        out = tmp_path_factory.mktemp(checkpoint)
+        shutil.copytree(run_folder / "pool", out / "pool")
+        begin(small, run_folder / checkpoint, out)
+        made = FastRun(small, out, out / "vae" / "finished.pt", out / "joint" / "start.pt", device=CPU).adapter
+        for name, value in expected.items():
+            assert torch.equal(made.state_dict()[name], value.bfloat16().float()), name
+        assert (out / FAST / "start.pt").exists() == bool(expected)
 
 
 def test_a_run_that_has_gone_further_is_left_as_it_is(first, small, run_folder):
