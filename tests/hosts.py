@@ -33,21 +33,25 @@ def digest_of(data: bytes) -> str:
 
 @dataclass(kw_only=True)
 class File:
-    """etag, modified: None for a host that doesn't tell. ranges: whether it serves parts. token: what it wants to be
-    sent. length: what it says its length is, None for the truth, -1 for nothing. shift: how far behind what it was
-    asked for a file's rest begins. stop_after: bytes after which it hangs up. gate: what it waits for in the middle of
-    the body. knocked: set when it does."""
+    """etag, modified: None for a host that doesn't tell. ranges: whether it serves parts. heeds: whether it looks at
+    If-Range. token: what it wants to be sent. length: what it says its length is, None for the truth, -1 for nothing.
+    shift: how far behind what it was asked for a file's rest begins. most: bytes that it sends of a file's rest, None
+    for all. stop_after: bytes after which it hangs up. gate: what it waits for in the middle of the body, after
+    `gate_after` bytes. knocked: set when it does."""
 
     body: bytes = b""
     status: int = 200
     etag: str | None = None
     modified: str | None = None
     ranges: bool = True
+    heeds: bool = True
     token: str | None = None
     length: int | None = None
     shift: int = 0
+    most: int | None = None
     stop_after: int | None = None
     gate: threading.Event | None = None
+    gate_after: int = PIECE_BYTES
     knocked: threading.Event = field(default_factory=threading.Event)
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -127,10 +131,12 @@ class _Desk(BaseHTTPRequestHandler):
 
     def _serve(self, file: File) -> None:
         body, status, headers = file.body, 200, self._told(file)
-        wanted = self.headers.get("Range", "") if self.headers.get("If-Range", file.etag) == file.etag else ""
+        same = not file.heeds or self.headers.get("If-Range") in (None, file.etag, file.modified)
+        wanted = self.headers.get("Range", "") if same else ""
         if file.ranges and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)):
             begin, end = int(match[1]), min(int(match[2]) + 1 if match[2] else len(body), len(body))
-            begin += 0 if match[2] else file.shift
+            if not match[2]:
+                begin, end = begin + file.shift, end if file.most is None else begin + file.most
             if begin >= len(body):
                 self._head(416, headers)
                 return
@@ -144,7 +150,7 @@ class _Desk(BaseHTTPRequestHandler):
 
     def _send(self, file: File, body: bytes) -> None:
         for begin in range(0, len(body), PIECE_BYTES):
-            if begin and file.gate:
+            if file.gate and begin >= file.gate_after:
                 file.knocked.set()
                 file.gate.wait(PATIENCE_S)
             if file.stop_after is not None and begin >= file.stop_after:

@@ -10,6 +10,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
@@ -70,9 +71,18 @@ def declared(checkpoint: str | None) -> Declaration:
     if checkpoint is None or checkpoint in PUBLISHED:
         return Declaration()
     try:
-        return read_declaration(locate(checkpoint, fetch=False))
-    except BadCheckpoint:
+        folder = locate(checkpoint, fetch=False)
+        stat = (folder / FILE).stat()
+        found = _read(folder, stat.st_mtime_ns, stat.st_size)
+    except (BadCheckpoint, FileNotFoundError):
         return Declaration()
+    return found if all(file.is_file() for file in found.loras.values()) else Declaration()
+
+
+@lru_cache(maxsize=8)
+def _read(folder: Path, _mtime_ns: int, _size_bytes: int) -> Declaration:
+    """Anew only when the file has changed: a submit asks several times. What is not sound is not remembered."""
+    return read_declaration(folder)
 
 
 def _area(path: Path, name: str, value: Any) -> int:

@@ -123,9 +123,9 @@ class Overlay:
     def _tell_merged(self) -> None:
         self.merged = frozenset({self._in_use} if self._rest_at else {(), *self._kept})
 
-    def _make_room(self, changes: Changes) -> Mapping[Place, Held]:
+    def _make_room(self, changes: Changes) -> dict[Place, Held]:
         """For a set with these, beside the one in use. Returns the last one evicted, whose memory may be written to."""
-        evicted: Mapping[Place, Held] = {}
+        evicted: dict[Place, Held] = {}
         for strengths in [each for each in self._kept if each != self._in_use]:
             if _bytes(changes) + sum(map(_bytes, self._kept.values())) <= self._max_bytes:
                 break
@@ -141,14 +141,14 @@ class Overlay:
         return parts
 
     @torch.inference_mode()
-    def _merge(self, changes: Changes, evicted: Mapping[Place, Held], *, in_place: bool) -> dict[Place, Held]:
-        """Each parameter once. in_place: and put in its place at once, so that of pristine and merged ones only one
-        need be on the device at a time."""
+    def _merge(self, changes: Changes, evicted: dict[Place, Held], *, in_place: bool) -> dict[Place, Held]:
+        """Each parameter once. evicted: is emptied as it goes, so that no set need be there beside one. in_place: and put
+        in its place at once, so that of pristine and merged ones only one need be on the device at a time."""
         made: dict[Place, Held] = {}
         for place, changed in changes.items():
             pristine = self._take(place)
             values = pristine.values.to(self._device)
-            total = merged(values, changed, _plain(evicted.get(place, ()), values))
+            total = merged(values, changed, _plain(evicted.pop(place, ()), values))
             made[place] = tuple(each.to(pristine.home) for each in hold(*place, total))
             if in_place:
                 self._place(place, made, packed=False)

@@ -223,10 +223,11 @@ class Library:
                 # With a digest it is the bytes that count, whatever the host calls them by now.
                 if version.digest is None and version.validator not in (None, now.validator):
                     raise _changed(field)
-                self.make_room(now.size_bytes or 0)
+                self.make_room(max(0, (now.size_bytes or 0) - incoming.size_bytes))
 
             came = await self.remote.download(version.url, incoming, field=field, on_begin=begin, on_advance=on_advance)
             if version.digest not in (None, incoming.digest):
+                incoming.restart()
                 raise _changed(field)
             return await asyncio.to_thread(self._keep, incoming, version.url, came)
 
@@ -309,7 +310,7 @@ class Library:
         return Opened(path=path, digest=digest) if path and digest else None
 
     def _keep(self, incoming: Incoming, url: str, came: Version) -> Opened:
-        self.make_room(incoming.size_bytes)
+        self.make_room(0)
         path = self.store.keep(incoming)
         # In this order: a kill in between leaves a file that is found by its digest, and an address to ask again.
         self.index.see(url, replace(came, digest=incoming.digest))

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, NoReturn, TypeVar
 
@@ -30,6 +31,8 @@ from darkroom.lora.version import Version
 HEAD_BYTES: Final = 2**17
 """Asked for at first; most headers are within it."""
 MAX_LISTING_BYTES: Final = 4 * 2**20
+SETTLED_S: Final = 60
+"""Dates are told in whole seconds, and by clocks that differ a little."""
 
 TELLING_BYTES: Final = 64
 """As many as tell what a file is."""
@@ -51,32 +54,6 @@ class Head:
 
     version: Version
     data: bytes
-
-
-@dataclass(kw_only=True, slots=True)
-class Partial:
-    """What has come of a file whose download broke off, and the strong ETag of its version; None where a host has none,
-    and before the header has been checked: then it begins anew."""
-
-    into: Incoming
-    etag: str | None = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """That ask for the rest, or for all of it if it is another version by now."""
-        return {"Range": f"bytes={self.into.size_bytes}-", "If-Range": self.etag} if self.etag else {}
-
-    def begin(self, response: aiohttp.ClientResponse) -> bool:
-        """Whether the answer goes on where it broke off; if not, what has come is dropped. Raises `Transient` if it is
-        neither that nor the whole."""
-        etag, self.etag = self.etag, None
-        if etag and response.status == HTTPStatus.PARTIAL_CONTENT:
-            match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-            if match and int(match[1]) == self.into.size_bytes and response.headers.get("ETag", etag) == etag:
-                return True
-            raise Transient(f"{response.url.host} sent another part than it was asked for")
-        self.into.restart()
-        return False
 
 
 class Remote:
@@ -130,19 +107,21 @@ class Remote:
     async def download(
         self, url: str, into: Incoming, *, field: str, on_begin: Callable[[Version], object], on_advance: Advance
     ) -> Version:
-        """The whole file, its header checked as soon as it has come; which version it is. Raises `LoraError`, OSError
-        (no space, say).
+        """The whole file, or what is missing of it, its header checked as soon as it has come; which version it is.
+        Raises `LoraError`, OSError (no space, say).
 
         on_begin: is told the version before the body is read, and may raise.
         """
-        address, partial = self.parse(url, field=field), Partial(into=into)
+        address = self.parse(url, field=field)
 
         async def attempt() -> Version:
-            async with self._open(self.url(address), field, partial.headers) as answer:
-                goes_on = partial.begin(answer.response)
+            async with self._open(self.url(address), field, _rest(into)) as answer:
+                goes_on = _goes_on(into, answer.response)
                 version = self._version(address, answer, field)
                 on_begin(version)
-                await self._receive(answer.response, partial, version.size_bytes, field, on_advance, checked=goes_on)
+                await self._receive(answer.response, into, version.size_bytes, field, on_advance, checked=goes_on)
+            if version.size_bytes not in (None, into.size_bytes):
+                raise Transient(f"{answer.response.url.host} sent another length than it said")
             return version
 
         return await _tried(attempt, field)
@@ -178,7 +157,7 @@ class Remote:
     async def _receive(
         self,
         response: aiohttp.ClientResponse,
-        partial: Partial,
+        into: Incoming,
         size_bytes: int | None,
         field: str,
         on_advance: Advance,
@@ -186,10 +165,10 @@ class Remote:
         checked: bool,
     ) -> None:
         """The body, refused as soon as its header is here if that is not to be. checked: whether it has been."""
-        into, etag, head = partial.into, response.headers.get("ETag", ""), bytearray()
-        wanted = None if checked else LENGTH_BYTES
+        head, wanted = bytearray(), None if checked else LENGTH_BYTES
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             if into.size_bytes + len(chunk) > self._max_bytes:
+                into.restart()
                 self._too_large(field)
             if wanted is not None:
                 head += chunk
@@ -200,20 +179,19 @@ class Remote:
                     wanted = None
             # Neither disk nor header is to hold up the loop that others' requests run on.
             await asyncio.to_thread(into.write, chunk)
-            if wanted is None and etag.startswith('"'):
-                partial.etag = etag
+            if wanted is None:
+                into.validator = into.validator or _strong(response)
             on_advance(into.size_bytes, size_bytes)
         if wanted is not None:
             await asyncio.to_thread(self.check, bytes(head), into.size_bytes, field=field)
 
     @asynccontextmanager
     async def _open(self, url: str, field: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
-        """An answer of status 200, 206 or 304. Raises `LoraError`, `Transient`."""
+        """An answer of status 200, 206 or 304, or 416 to a file's rest. Raises `LoraError`, `Transient`."""
         try:
             async with self._transport.get(url, headers) as answer:
-                if "If-Range" in headers and answer.response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    raise Transient(f"{answer.response.url.host} has less of the file than it had")
-                _judge(answer.response, field)
+                if "If-Range" not in headers or answer.response.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    _judge(answer.response, field)
                 yield answer
         except Refused as error:
             kind = LoraRedirectForbidden if error.redirected else LoraForbidden
@@ -230,7 +208,7 @@ class Remote:
         size_bytes = _size_bytes(response)
         if (size_bytes or 0) > self._max_bytes:
             self._too_large(field)
-        validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        validator = _validator(response)
         if isinstance(address, Link):
             return Version(url=address.url, name=address.name, validator=validator, digest=None, size_bytes=size_bytes)
         # The hub says more on the redirect to where its files are than that place does.
@@ -270,6 +248,41 @@ async def _read(response: aiohttp.ClientResponse, count: int) -> bytes:
         if len(body) >= count:
             break
     return bytes(body[:count])
+
+
+def _rest(into: Incoming) -> dict[str, str]:
+    """Headers that ask for what is missing, or for all of it if it is another version by now."""
+    return {"Range": f"bytes={into.size_bytes}-", "If-Range": into.validator} if into.validator else {}
+
+
+def _goes_on(into: Incoming, response: aiohttp.ClientResponse) -> bool:
+    """Whether the answer goes on where it broke off; if not, what has come is dropped. Raises `Transient` if it is
+    neither that nor the whole."""
+    if into.validator and response.status == HTTPStatus.PARTIAL_CONTENT:
+        match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        if match and int(match[1]) == into.size_bytes and _validator(response) in (None, into.validator):
+            return True
+    into.restart()
+    if response.status != HTTPStatus.OK:
+        raise Transient(f"{response.url.host} sent another part than it was asked for")
+    return False
+
+
+def _validator(response: aiohttp.ClientResponse) -> str | None:
+    return response.headers.get("ETag") or response.headers.get("Last-Modified")
+
+
+def _strong(response: aiohttp.ClientResponse) -> str | None:
+    """A validator that no two files of this address share: an ETag that is not weak, or, where there is none, a date so
+    long ago that the file can't have been changed again within its second. None if there is neither."""
+    validator = _validator(response)
+    if "ETag" in response.headers:
+        return validator if validator and validator.startswith('"') else None
+    try:
+        modified, now = (parsedate_to_datetime(response.headers[name]) for name in ("Last-Modified", "Date"))
+        return validator if (now - modified).total_seconds() >= SETTLED_S else None
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _header_bytes(start: bytes | bytearray, field: str) -> int:

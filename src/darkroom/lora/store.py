@@ -6,6 +6,8 @@ Any number of threads and processes may use the same folder at once; it must be 
 import asyncio
 import fcntl
 import hashlib
+import json
+import math
 import os
 import re
 import shutil
@@ -20,9 +22,15 @@ from darkroom.lora.address import SUFFIX
 
 FRESH_S: Final = 600
 """What was used within these seconds stays: a job that has been promised it may be about to open it."""
+ABANDONED_S: Final = 24 * 3600
+"""Part of a file that nobody has gone on with for so long is deleted."""
+NOTE_BYTES: Final = 2**24
+"""A download that is killed has no more than this to fetch again."""
 
 _INCOMING: Final = ".incoming"
 _PART: Final = ".part"
+_NOTE: Final = ".note"
+_READ_BYTES: Final = 2**20
 _LOCK_POLL_S: Final = 0.05
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -41,13 +49,20 @@ class Kept:
 
 
 class Incoming:
-    """A file on its way into the store. Whoever holds it is the only one who fetches this."""
+    """A file on its way into the store. Whoever holds it is the only one who fetches this.
+
+    validator: of the version whose first bytes are here, by which its host can be asked for the rest; None where it
+    must begin anew. While there is one, what has come is noted beside the file time and again.
+    """
+
+    size_bytes: int
+    validator: str | None
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file = file
-        self._hash = hashlib.sha256()
+        self._note = path.with_suffix(_NOTE)
         self.path = path
-        self.size_bytes = 0
+        self._begin()
 
     @property
     def digest(self) -> str:
@@ -58,17 +73,50 @@ class Incoming:
         self._file.write(data)
         self._hash.update(data)
         self.size_bytes += len(data)
+        if self.validator and self.size_bytes >= self._noted_bytes + NOTE_BYTES:
+            self.note()
+
+    def note(self) -> None:
+        """Write down what is here, for whoever goes on with it. Raises OSError."""
+        self._file.flush()
+        noted = {"validator": self.validator, "size_bytes": self.size_bytes, "digest": self.digest}
+        self._note.write_text(json.dumps(noted))
+        self._noted_bytes = self.size_bytes
+
+    def resume(self) -> None:
+        """Go on from what was noted; from nothing if that is not what lies here, for the power may have failed before
+        the disk had it all."""
+        try:
+            noted = json.loads(self._note.read_bytes())
+        except (FileNotFoundError, ValueError):
+            self.restart()
+            return
+        self._file.seek(0)
+        while data := self._file.read(min(_READ_BYTES, noted["size_bytes"] - self.size_bytes)):
+            self._hash.update(data)
+            self.size_bytes += len(data)
+        if self.digest != noted["digest"]:
+            self.restart()
+            return
+        self._file.truncate()
+        self._noted_bytes, self.validator = self.size_bytes, noted["validator"]
 
     def restart(self) -> None:
         """Empty again, for another try."""
+        self._note.unlink(missing_ok=True)
         self._file.seek(0)
         self._file.truncate()
-        self._hash = hashlib.sha256()
-        self.size_bytes = 0
+        self._begin()
 
     def sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def _begin(self) -> None:
+        self._hash = hashlib.sha256()
+        self._noted_bytes = 0
+        self.size_bytes = 0
+        self.validator = None
 
 
 class Store:
@@ -84,6 +132,7 @@ class Store:
         self._clock = clock
         self._incoming = root / _INCOMING
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._sweep()
 
     def path(self, digest: str) -> Path | None:
         """Where the file lies, now counted as used; None if it is not here."""
@@ -105,7 +154,8 @@ class Store:
 
     @asynccontextmanager
     async def incoming(self, key: str) -> AsyncIterator[Incoming]:
-        """An empty file to write to, once nobody else has one under the same key. Unless it is kept, it is gone after.
+        """A file to write to, once nobody else has one under the same key; with what has come of it before, if that can
+        be gone on with. Unless it is kept, or has a validator by then, it is gone after.
 
         key: the file's name for as long as nobody knows its digest.
         """
@@ -115,13 +165,16 @@ class Store:
             await asyncio.sleep(_LOCK_POLL_S)
         with file:
             incoming = Incoming(file, path)
-            incoming.restart()
+            await asyncio.to_thread(incoming.resume)
             try:
                 yield incoming
             finally:
                 # Once it has been kept, the name may be the next one's already.
                 if _is_at(file, path):
-                    path.unlink()
+                    if incoming.validator is None:
+                        _delete(path)
+                    else:
+                        incoming.note()
 
     def keep(self, incoming: Incoming) -> Path:
         """Put what has come under its digest. On return it is on disk; a kill at any moment leaves it whole or not
@@ -130,22 +183,25 @@ class Store:
         path = self._path(incoming.digest)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         os.utime(incoming.path, (self._clock(), self._clock()))
+        incoming.path.with_suffix(_NOTE).unlink(missing_ok=True)
         incoming.path.replace(path)
         for folder in (path.parent, self.root):
             _sync(folder)
         return path
 
     def make_room(self, size_bytes: int, *, pinned: Collection[str]) -> list[str]:
-        """Remove what has been unused for longest until so many bytes more have their place; the digests.
+        """Remove what has been unused for longest until so many bytes more have their place; the digests. What has come
+        of files that nobody is fetching goes before.
 
         What is pinned, or was used just now, stays. Raises `NoRoom`.
         """
-        self._clean()
-        kept = self.kept()
+        kept, parts_bytes = self.kept(), self._sweep()
         surplus = size_bytes + max(
-            sum(one.size_bytes for one in kept) - self._budget_bytes,
+            sum(one.size_bytes for one in kept) + parts_bytes - self._budget_bytes,
             self._reserve_bytes - shutil.disk_usage(self.root).free,
         )
+        if surplus > 0:
+            surplus -= parts_bytes - self._sweep(before=math.inf)
         stale_before = self._clock() - FRESH_S
         going = []
         for one in kept:
@@ -182,12 +238,24 @@ class Store:
             raise ValueError(f"not a SHA-256: {digest!r}")
         return self.root / digest[:2] / f"{digest}{SUFFIX}"
 
-    def _clean(self) -> None:
-        """Delete what a killed process was writing: nobody holds its lock."""
+    def _sweep(self, before: float | None = None) -> int:
+        """Delete what has come of files that nobody is fetching, if it can't be gone on with, or nobody has since
+        `before` (seconds since the epoch; None: for `ABANDONED_S`). How many bytes of files to come are left."""
+        before = self._clock() - ABANDONED_S if before is None else before
+        left_bytes = 0
         for path in self._incoming.glob(f"*{_PART}"):
             if file := _lock(path):
                 with file:
-                    path.unlink(missing_ok=True)
+                    if os.fstat(file.fileno()).st_mtime < before or not path.with_suffix(_NOTE).exists():
+                        _delete(path)
+            with suppress(FileNotFoundError):
+                left_bytes += path.stat().st_size
+        return left_bytes
+
+
+def _delete(part: Path) -> None:
+    part.with_suffix(_NOTE).unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> IO[bytes] | None:

@@ -22,8 +22,10 @@ class Part(StrEnum):
 
     BLOCKS and KEPT_EXACT are the blocks' matrices: those that the fast tier has in float8, and those that it leaves
     (`img_mlp.net.2`, whose input float8 would drown, and the last block's queries, keys and values, multiplied apart).
-    RUN_COPY is of both: LoRAs are merged from one copy into the other. NEXT_COPY, for the next job's LoRAs, is of the
-    whole transformer, since some of them change all of it. BESIDE is of LoRAs for which there is no run copy.
+    STORED is what LoRAs are merged from, where that is not what the blocks compute with: the former's in the fast tier,
+    both on a CPU, which has them packed. RUN_COPY is of the whole transformer, since some LoRAs change all of it;
+    NEXT_COPY, for the next job's, of the blocks' matrices, all that most of them change. BESIDE is of LoRAs for which
+    there is no run copy.
     """
 
     BLOCKS = "transformer blocks"
@@ -32,7 +34,8 @@ class Part(StrEnum):
     REST = "rest of the transformer"
     TEXT_ENCODER = "text encoder"
     VAE = "VAE"
-    RUN_COPY = "run copy of the blocks"
+    STORED = "blocks as stored, to merge from"
+    RUN_COPY = "run copy"
     NEXT_COPY = "run copy for the next job"
     BESIDE = "LoRAs beside the blocks"
 
@@ -73,13 +76,15 @@ class Largest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
-    """parameters: of each part. pieces: of a part's largest layer or block, which is how much moves at a time.
+    """parameters: of each part. pieces: of a part's largest layer or block, which is how much moves at a time. rows: of
+    the matrices in BLOCKS together; in float8 each has a scale.
 
     dim: the transformer's width. hidden, intermediate: the text encoder's, and its MLP's. base: the VAE's first width.
     """
 
     parameters: Mapping[Part, int]
     pieces: Mapping[Part, int]
+    rows: int
     layers: int
     dim: int
     hidden: int
@@ -101,8 +106,8 @@ class Needs:
             split[_part(name, last=layers - 1)][name] = math.prod(shape)
         split[Part.TEXT_ENCODER] = {name: math.prod(shape) for name, shape in text.items()}
         split[Part.VAE] = {name: math.prod(shape) for name, shape in vae.items()}
-        split[Part.RUN_COPY] = split[Part.BLOCKS] | split[Part.KEPT_EXACT]
-        split[Part.NEXT_COPY] = split[Part.RUN_COPY] | split[Part.MODULATION] | split[Part.REST]
+        split[Part.STORED] = split[Part.NEXT_COPY] = split[Part.BLOCKS] | split[Part.KEPT_EXACT]
+        split[Part.RUN_COPY] = split[Part.NEXT_COPY] | split[Part.MODULATION] | split[Part.REST]
         parameters = {part: sum(split[part].values()) for part in Part}
         # A matrix of [out, in] takes so many values for each rank; what is no matrix of a block is merged into a copy.
         widths = sum(sum(shape) for name, shape in transformer.items() if _takes_lora_beside(name, shape))
@@ -110,6 +115,7 @@ class Needs:
         return cls(
             parameters=parameters,
             pieces={part: _largest_piece(split[part].items()) for part in Part},
+            rows=sum(transformer[name][0] for name in split[Part.BLOCKS]),
             layers=layers,
             dim=transformer["img_in.weight"][0],
             hidden=text["model.embed_tokens.weight"][1],

@@ -22,7 +22,11 @@ CONTEXT_BYTES = 800_000_000
 HOST_BYTES = 1_500_000_000
 """Interpreter, libraries, pictures on their way: what a worker takes in host memory before it holds any weights."""
 
-_VALUE_BYTES = {"float8_e4m3fn": 1, "bfloat16": 2, "float32": 4}
+_FLOAT8 = "float8_e4m3fn"
+_VALUE_BYTES = {_FLOAT8: 1, "bfloat16": 2, "float32": 4}
+_SCALE_BYTES = 4
+"""Of a row in float8."""
+_COPIES = (Part.RUN_COPY, Part.NEXT_COPY)
 _LEAVING = ((), (Part.TEXT_ENCODER,), (Part.TEXT_ENCODER, Part.MODULATION))
 """What moves to host memory, the next only where the one before is not enough: read once a request, largest first."""
 
@@ -48,6 +52,8 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placed:
+    """dtype: of most of its values."""
+
     part: Part
     place: Place
     dtype: str
@@ -73,17 +79,14 @@ class Plan:
 
     @property
     def run_copy(self) -> Place:
-        """Where the second copy of the block matrices lies. DEVICE: LoRAs are merged in milliseconds. HOST: in a second
-        or two, as the matrices come from there. NONE: they run beside the weights, some percent of each step."""
+        """Where the second copy of the transformer lies. DEVICE: LoRAs are merged in milliseconds. HOST: in a second or
+        two, as the weights come from there. NONE: they run beside the weights, some percent of each step."""
         return self[Part.RUN_COPY].place
 
     @property
     def merged_bytes(self) -> int:
         """What merged sets of LoRAs may take on the device, in the form they are computed with."""
-        blocks_bytes = self[Part.BLOCKS].size_bytes + self[Part.KEPT_EXACT].size_bytes
-        whole_bytes = blocks_bytes + self[Part.MODULATION].size_bytes + self[Part.REST].size_bytes
-        copies = {Part.RUN_COPY: blocks_bytes, Part.NEXT_COPY: whole_bytes}
-        return sum(size_bytes for part, size_bytes in copies.items() if self[part].place == Place.DEVICE)
+        return sum(self[part].size_bytes for part in _COPIES if self[part].place == Place.DEVICE)
 
     @property
     def device_bytes(self) -> int:
@@ -140,16 +143,18 @@ def in_gb(size_bytes: float) -> str:
 def _plans(needs: Needs, device: Device, dtype: Dtype, tier: Tier, cache_bytes: int) -> Iterator[Plan]:
     """From the one that takes most of the device to the one that takes least."""
     on_cpu = device.kind == "cpu"
+    float8 = tier == "fast" and device.multiplies_fp8 and dtype == "bfloat16"
     one = [(copy, Place.NONE) for copy in Place if not (on_cpu and copy == Place.HOST)]
     for leaving in _LEAVING[:1] if on_cpu else _LEAVING:
         for copy, next_copy in one if leaving else [(Place.DEVICE, Place.DEVICE), *one]:
             places = {part: Place.HOST if part in leaving else Place.DEVICE for part in Part}
             places |= {Part.RUN_COPY: copy, Part.NEXT_COPY: next_copy}
+            places[Part.STORED] = Place.DEVICE if copy == Place.DEVICE and (float8 or on_cpu) else Place.NONE
             places[Part.BESIDE] = Place.DEVICE if copy == Place.NONE else Place.NONE
             streamed = [part for part, place in places.items() if place == Place.HOST]
             yield Plan(
                 device=device,
-                parts=tuple(_placed(needs, device, part, place, dtype, tier) for part, place in places.items()),
+                parts=tuple(_placed(needs, part, place, dtype, float8=float8) for part, place in places.items()),
                 working_bytes=needs.working_values(streamed) * _VALUE_BYTES[dtype],
                 cache_bytes=cache_bytes,
                 context_bytes=HOST_BYTES if on_cpu else CONTEXT_BYTES,
@@ -160,11 +165,22 @@ def _first(plans: Iterable[Plan]) -> Plan | None:
     return next((plan for plan in plans if plan.fits), None)
 
 
-def _placed(needs: Needs, device: Device, part: Part, place: Place, dtype: Dtype, tier: Tier) -> Placed:
-    in_fp8 = part == Part.BLOCKS and tier == "fast" and device.multiplies_fp8 and dtype == "bfloat16"
-    stored = "float8_e4m3fn" if in_fp8 else dtype
-    size_bytes = 0 if place == Place.NONE else needs.parameters[part] * _VALUE_BYTES[stored]
-    return Placed(part=part, place=place, dtype=stored, size_bytes=size_bytes)
+def _placed(needs: Needs, part: Part, place: Place, dtype: Dtype, *, float8: bool) -> Placed:
+    """float8: whether BLOCKS are computed with in it. Then so are copies, but not what they are merged from, which on
+    the device are BLOCKS alone, and on the host is all that the run copy has."""
+    blocks, values = needs.parameters[Part.BLOCKS], needs.parameters[part]
+    if float8 and part == Part.STORED:
+        values = blocks
+    in_float8 = float8 and (part == Part.BLOCKS or (part in _COPIES and place == Place.DEVICE))
+    size_bytes = values * _VALUE_BYTES[dtype]
+    if in_float8:
+        size_bytes += needs.rows * _SCALE_BYTES - blocks * (_VALUE_BYTES[dtype] - _VALUE_BYTES[_FLOAT8])
+    return Placed(
+        part=part,
+        place=place,
+        dtype=_FLOAT8 if in_float8 else dtype,
+        size_bytes=0 if place == Place.NONE else size_bytes,
+    )
 
 
 def _refusal(plans: Sequence[Plan], tier: Tier, others: Mapping[str, Plan | None]) -> str:

@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {
-        # GNU's OpenMP has threads that wait for one another spin, by default a hundred times as long, which on a machine
-        # with anything else to do makes an edit take many times as long; never spinning costs an idle one a tenth.
+        # GNU's OpenMP has threads that wait for one another spin, else a hundred times as long, which on a machine with
+        # anything else to do makes an edit take many times as long; never spinning costs an idle one a tenth.
         "GOMP_SPINCOUNT": "3000",
         # glibc else gives what a layer has freed back to the system, whose pages the next layer then faults in again,
         # 4 KiB at a time. Other C libraries do not read this.

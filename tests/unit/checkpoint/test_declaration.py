@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from darkroom.checkpoint import declaration as module
 from darkroom.checkpoint.declaration import Declaration, WorkingSizes, declared, read_declaration
+from darkroom.checkpoint.json_file import read_json
 from darkroom.errors import BadCheckpoint
 
 
@@ -79,3 +82,30 @@ def test_one_that_is_not_here_declares_nothing(folder: Path) -> None:
         assert declared(name) == Declaration()
     declare(folder, {"guidance_scale": 2.5})
     assert declared(str(folder)).guidance_scale == 2.5
+
+
+def test_it_is_read_when_it_has_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not at each of the questions that a submit asks."""
+    reads: list[Path] = []
+
+    def read(path: Path) -> dict[str, Any]:
+        reads.append(path)
+        return read_json(path)
+
+    monkeypatch.setattr(module, "read_json", read)
+    declare(folder, {"guidance_scale": 2.5})
+    assert [declared(str(folder)).guidance_scale for _ in range(5)] == [2.5] * 5
+    declare(folder, {"guidance_scale": 11.5})
+    assert [declared(str(folder)).guidance_scale for _ in range(5)] == [11.5] * 5
+    assert len(reads) == 2
+
+
+def test_files_that_come_and_go(folder: Path) -> None:
+    """A checkpoint whose LoRAs are still on their way, or gone again, declares nothing for so long."""
+    file = folder / "loras" / "dusk.safetensors"
+    declare(folder, {"loras": {"dusk": "loras/dusk.safetensors"}})
+    for _ in range(2):
+        assert declared(str(folder)) == Declaration()
+        file.touch()
+        assert declared(str(folder)).loras == {"dusk": file}
+        file.unlink()

@@ -125,7 +125,7 @@ def test_a_set_that_could_not_be_loaded_is_not_taken_for_one_in_use(engine, adap
     assert beside.merged == {(), one}
 
 
-@pytest.mark.parametrize(("memory_gb", "kind"), [(64, Beside), (128, Overlay)])
+@pytest.mark.parametrize(("memory_gb", "kind"), [(64, Beside), (140, Overlay)])
 def test_the_plan_chooses(engine, memory_gb, kind):
     """At the published size a CPU with room for a second copy merges, one without runs LoRAs beside the weights."""
     needs = Needs.read(PUBLISHED["Qwen/Qwen-Image-Edit-2509"], WorkingSizes())

@@ -2,8 +2,14 @@
 
 import asyncio
 import dataclasses
+import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -32,7 +38,7 @@ from darkroom.lora.library import AskedLora, Library
 from darkroom.lora.store import FRESH_S
 from darkroom.settings import Settings
 from darkroom.stores import open_loras
-from hosts import FileHost, digest_of, file_host, lora_file
+from hosts import PIECE_BYTES, FileHost, digest_of, file_host, lora_file
 
 FIELD = "lora_2_url"
 COMMIT, LATER = "a" * 40, "b" * 40
@@ -82,6 +88,11 @@ def opened(library: Library, ref: LoraRef) -> bytes:
 
 def kept(library: Library) -> set[str]:
     return {one.digest for one in library.store.kept()}
+
+
+def came_of_it(library: Library) -> list[Path]:
+    """What has come of files that are not whole."""
+    return [*(library.store.root / ".incoming").iterdir()]
 
 
 def bodies(host: FileHost, path: str) -> int:
@@ -352,13 +363,20 @@ class TestRefusals:
         assert not kept(library)
 
     def test_breaks_off(self, library: Library, host: FileHost) -> None:
-        """A download that ends before the length it promised is tried again, and then given up."""
+        """A download that ends before the length it promised is tried again, and then given up; what has come of it is
+        left for the next job that wants it."""
         url = host.put("a.safetensors", LARGE, stop_after=9 * 2**14)
         (ref,) = resolve(library, url)
         with pytest.raises(LoraUnreachable, match=r"broke off \(3 tries\)"):
             opened(library, ref)
         assert not kept(library)
-        assert not list((library.store.root / ".incoming").iterdir())
+        assert came_of_it(library)
+        host.put("a.safetensors", LARGE)
+        host.asked.clear()
+        assert opened(library, ref) == LARGE
+        (question,) = host.asked
+        assert question.headers["Range"] != "bytes=0-"
+        assert not came_of_it(library)
 
     def test_goes_on_where_it_broke_off(self, library: Library, host: FileHost) -> None:
         """Of the version that was begun, and what has been written is not asked for again."""
@@ -376,6 +394,13 @@ class TestRefusals:
         host.put_on_hub("owner/name", "a.safetensors", LARGE, commit=COMMIT)
         (ref,) = resolve(library, "owner/name/a.safetensors")
         assert mended(library, host, f"cdn/{digest_of(LARGE)}", ref, LARGE, **now) == LARGE
+
+    def test_is_not_whole_when_it_goes_on(self, library: Library, host: FileHost) -> None:
+        """A host that sends less of the rest than there is, and says so: what has come is not taken for the file."""
+        (ref,) = resolve(library, host.put("a.safetensors", LARGE, stop_after=7 * len(LARGE) // 8, most=2**12))
+        with pytest.raises(LoraUnreachable, match="sent another length than it said"):
+            opened(library, ref)
+        assert not kept(library)
 
     def test_is_another_when_it_goes_on(self, library: Library, host: FileHost) -> None:
         """Its first half is not joined with the second half of another."""
@@ -424,6 +449,102 @@ class TestRefusals:
         with pytest.raises(LoraNoRoom, match="no room"):
             opened(library, ref)
         assert kept(library) == {digest_of(LARGE)}
+
+
+CHILD = """
+import asyncio, json, sys
+from darkroom.edit import LoraRef
+from darkroom.lora import store
+from darkroom.settings import Settings
+from darkroom.stores import open_loras
+
+store.NOTE_BYTES = 1
+ref = LoraRef(**json.loads(sys.argv[2]))
+library = open_loras(Settings.model_validate_json(sys.argv[1]))
+asyncio.run(library.open(ref, lambda done, size: print(done, flush=True)))
+"""
+
+
+def killed_midway(settings: Settings, host: FileHost, path: str, ref: LoraRef) -> int:
+    """Of a process that was fetching the file when the system killed it: how many bytes had come."""
+    file = host.files[path]
+    file.gate, file.gate_after = threading.Event(), len(file.body) // 2 // PIECE_BYTES * PIECE_BYTES
+    file.stop_after = file.gate_after
+    asked = (settings.model_dump_json(), json.dumps(dataclasses.asdict(ref)))
+    with subprocess.Popen([sys.executable, "-c", CHILD, *asked], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert any(int(line) == file.gate_after for line in process.stdout)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    file.gate.set()
+    host.files[path] = dataclasses.replace(file, gate=None, stop_after=None)
+    host.asked.clear()
+    return file.gate_after
+
+
+class TestKilled:
+    """The process that fetches a file is killed in the middle of it."""
+
+    @pytest.mark.parametrize(
+        "told", [{}, {"etag": None, "modified": "Sat, 01 Feb 2025 10:00:00 GMT"}], ids=["etag", "date"]
+    )
+    def test_the_next_goes_on(
+        self, library: Library, settings: Settings, host: FileHost, told: dict[str, object]
+    ) -> None:
+        """Where it was, if the file is the same: one of the many jobs that want it asks for the rest, and no byte comes
+        twice."""
+        (ref,) = resolve(library, host.put("a.safetensors", LARGE, **told))
+        host.sent_bytes = 0
+        half = killed_midway(settings, host, "a.safetensors", ref)
+        with ThreadPoolExecutor(3) as pool:
+            assert [*pool.map(lambda _: opened(open_loras(settings), ref), range(3))] == [LARGE] * 3
+        (question,) = host.asked
+        assert question.headers["Range"] == f"bytes={half}-"
+        assert question.headers["If-Range"] == ref.validator
+        assert host.sent_bytes == len(LARGE)
+        assert kept(library) == {digest_of(LARGE)}
+        assert not came_of_it(library)
+
+    @pytest.mark.parametrize("now", [{}, {"heeds": False}], ids=["whole", "rest"])
+    def test_another_file_is_not_joined_to_it(
+        self, library: Library, settings: Settings, host: FileHost, now: dict[str, object]
+    ) -> None:
+        """Whoever was held to the first one fails; later requests get the new one, all of it; also where the host sends
+        the rest of another file than it was asked for."""
+        other = lora_file(rank=32, side=1024, seed=5)
+        (ref,) = resolve(library, host.put("a.safetensors", LARGE))
+        killed_midway(settings, host, "a.safetensors", ref)
+        url = host.put("a.safetensors", other, **now)
+        with pytest.raises(LoraChanged):
+            opened(library, ref)
+        assert not came_of_it(library)
+        assert opened(library, resolve(library, url)[0]) == other
+        assert kept(library) == {digest_of(other)}
+
+    def test_a_host_that_mixes_them_up(self, library: Library, settings: Settings, host: FileHost) -> None:
+        """Has another file under the same ETag: where the digest is known the joined file is refused, and the next job
+        begins anew."""
+        host.put_on_hub("owner/name", "a.safetensors", LARGE, commit=COMMIT)
+        place = f"cdn/{digest_of(LARGE)}"
+        (ref,) = resolve(library, "owner/name/a.safetensors")
+        killed_midway(settings, host, place, ref)
+        host.put(place, lora_file(rank=32, side=1024, seed=5), etag=host.files[place].etag)
+        with pytest.raises(LoraChanged):
+            opened(library, ref)
+        assert not came_of_it(library)
+        host.put(place, LARGE)
+        assert opened(library, ref) == LARGE
+
+    def test_just_before_it_was_kept(self, library: Library, host: FileHost, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All of the file is here and nothing is left to ask for: it is fetched once more."""
+        (ref,) = resolve(library, host.put("a.safetensors", LARGE))
+        with monkeypatch.context() as patch:
+            patch.setattr(library.store, "keep", lambda _: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                opened(library, ref)
+        assert came_of_it(library)
+        assert opened(library, ref) == LARGE
+        assert not came_of_it(library)
 
 
 class TestTokens:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.lora import store as store_module
-from darkroom.lora.store import FRESH_S, NoRoom, Store
+from darkroom.lora.store import ABANDONED_S, FRESH_S, Incoming, NoRoom, Store
 from hosts import digest_of
 
 KB = 1000
@@ -39,6 +39,31 @@ def put(store: Store, data: bytes, *, key: str = "key") -> str:
             incoming.write(data)
             store.keep(incoming)
             return incoming.digest
+
+    return asyncio.run(main())
+
+
+def begin(store: Store, data: bytes, *, key: str = "key") -> Path:
+    """The first bytes of a version, left in the middle."""
+
+    async def main() -> Path:
+        async with store.incoming(key) as incoming:
+            incoming.write(data)
+            incoming.validator = '"v1"'
+            return incoming.path
+
+    return asyncio.run(main())
+
+
+def found(store: Store, *, key: str = "key") -> tuple[bytes, str | None]:
+    """What a next one has to go on with, and its validator."""
+
+    async def main() -> tuple[bytes, str | None]:
+        async with store.incoming(key) as incoming:
+            incoming.sync()
+            there = incoming.path.read_bytes()
+            assert (incoming.size_bytes, incoming.digest) == (len(there), digest_of(there))
+            return there, incoming.validator
 
     return asyncio.run(main())
 
@@ -87,6 +112,58 @@ def test_a_second_try_begins_anew(store: Store) -> None:
     digest = asyncio.run(main())
     assert digest == digest_of(b"second")
     assert store.path(digest).read_bytes() == b"second"
+
+
+def test_what_came_of_a_version_is_gone_on_with(store: Store) -> None:
+    """By whoever wants the file next, in this process or another: it has the bytes, their digest and their version; the
+    whole is kept, and nothing else is left."""
+    begin(store, b"first half, ")
+
+    async def main() -> str:
+        async with Store(store.root, budget_bytes=10 * KB).incoming("key") as incoming:
+            assert (incoming.size_bytes, incoming.validator) == (12, '"v1"')
+            incoming.write(b"second half")
+            store.keep(incoming)
+            return incoming.digest
+
+    digest = asyncio.run(main())
+    assert digest == digest_of(b"first half, second half")
+    assert store.path(digest).read_bytes() == b"first half, second half"
+    assert not left_over(store)
+    assert found(store) == (b"", None)
+
+
+def test_it_is_noted_time_and_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a kill costs so many bytes at most; what has been written since the last note is not trusted."""
+    monkeypatch.setattr(store_module, "NOTE_BYTES", 4)
+
+    async def main() -> None:
+        async with store.incoming("key") as incoming:
+            incoming.validator = '"v1"'
+            for piece in (b"ab", b"cd", b"ef"):
+                incoming.write(piece)
+            monkeypatch.setattr(Incoming, "note", lambda _: None)
+
+    asyncio.run(main())
+    assert found(store) == (b"abcd", '"v1"')
+
+
+@pytest.mark.parametrize("harm", ["shorter", "other bytes", "no note", "half a note"])
+def test_what_is_not_as_noted_is_not_gone_on_with(store: Store, harm: str) -> None:
+    """After a power cut, say: the next one begins with an empty file."""
+    part = begin(store, b"first half")
+    note = part.with_suffix(".note")
+    match harm:
+        case "shorter":
+            part.write_bytes(b"first")
+        case "other bytes":
+            part.write_bytes(b"first" + bytes(5))
+        case "no note":
+            note.unlink()
+        case "half a note":
+            note.write_bytes(note.read_bytes()[:20])
+    assert found(store) == (b"", None)
+    assert not left_over(store)
 
 
 @pytest.mark.parametrize("name", ["", "ab", "../" * 20 + "x" * 4, "g" * 64, "A" * 64])
@@ -192,6 +269,26 @@ class TestRoom:
         assert not beside.exists()
         assert not store.path(digest)
 
+    def test_what_came_of_others_counts_and_goes_first(self, store: Store, clock: Clock) -> None:
+        """Part of a file takes room as files do; where that is wanting it goes before any file, unless it is coming."""
+        digest = put(store, b"x" * 4 * KB)
+        clock.now += FRESH_S + 1
+        begin(store, b"y" * 3 * KB, key="cut")
+
+        async def main() -> None:
+            async with store.incoming("coming") as incoming:
+                incoming.write(b"z" * 2 * KB)
+                incoming.sync()
+                assert store.make_room(1 * KB, pinned=()) == []
+                assert len(left_over(store)) == 3
+                assert store.make_room(2 * KB, pinned=()) == []
+                assert left_over(store) == [incoming.path]
+                assert store.make_room(5 * KB, pinned=()) == [digest]
+                with pytest.raises(NoRoom):
+                    store.make_room(9 * KB, pinned=())
+
+        asyncio.run(main())
+
     def test_the_disks_reserve(self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Neither is the disk filled up below its reserve, however large the budget is."""
         store = Store(tmp_path, budget_bytes=10**15, reserve_bytes=5 * KB, clock=clock)
@@ -246,13 +343,30 @@ def test_another_process_waits_and_a_killed_one_lets_go(store: Store) -> None:
 def test_left_overs_are_cleaned_away(store: Store) -> None:
     """What a killed process was writing is gone when room is next made; what somebody writes is not."""
     (store.root / ".incoming" / "dead.part").write_bytes(b"x")
+    resumable = begin(store, b"x", key="cut")
 
     async def main() -> None:
         async with store.incoming("alive") as incoming:
             store.make_room(1, pinned=())
-            assert left_over(store) == [incoming.path]
+            assert {*left_over(store)} == {incoming.path, resumable, resumable.with_suffix(".note")}
 
     asyncio.run(main())
+
+
+def test_what_nobody_goes_on_with_is_swept(store: Store, clock: Clock) -> None:
+    """When a store is opened, or room is made: a day after its last byte came."""
+    for sweep in (
+        lambda: Store(store.root, budget_bytes=10 * KB, clock=clock),
+        lambda: store.make_room(0, pinned=()),
+    ):
+        part = begin(store, b"x")
+        os.utime(part, (clock.now, clock.now))
+        clock.now += ABANDONED_S - 1
+        sweep()
+        assert len(left_over(store)) == 2
+        clock.now += 2
+        sweep()
+        assert not left_over(store)
 
 
 KILLED = """
@@ -283,7 +397,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("when", range(1, 6))
+@pytest.mark.parametrize("when", range(1, 7))
 def test_killed_at_any_moment(tmp_path: Path, when: int) -> None:
     """Whenever the process is killed, there is the whole file or none, and the next download works."""
     ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(when)], check=False, timeout=30)
