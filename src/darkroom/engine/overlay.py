@@ -142,8 +142,8 @@ class Overlay:
 
     @torch.inference_mode()
     def _merge(self, changes: Changes, evicted: dict[Place, Held], *, in_place: bool) -> dict[Place, Held]:
-        """Each parameter once. evicted: is emptied as it goes, so that no set need be there beside one. in_place: and put
-        in its place at once, so that of pristine and merged ones only one need be on the device at a time."""
+        """Each parameter once. evicted: emptied on the way, so that no whole set lies beside the new one. in_place: and
+        put in its place at once, so that of pristine and merged ones only one need be on the device at a time."""
         made: dict[Place, Held] = {}
         for place, changed in changes.items():
             pristine = self._take(place)

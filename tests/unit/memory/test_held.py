@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.checkpoint.layout import read_layout
+from darkroom.engine import overlay as overlays
 from darkroom.engine.adapter import Difference
 from darkroom.engine.held import values_of
 from darkroom.engine.linear import PACK_FROM_STEPS, PackedLinear
@@ -83,3 +84,23 @@ def test_a_transformer_and_its_sets_hold_what_is_planned(tiny_checkpoint, kind, 
             overlay.merge_ahead(MATRICES, adapters.__getitem__, steps=PACK_FROM_STEPS)
         held.append(held_bytes() - before)
     assert max(held) == planned
+
+
+def test_a_set_that_replaces_another_is_never_beside_it(tiny_checkpoint, monkeypatch):
+    """With the run copy on the host the device has room for one: what is evicted goes as the next one comes."""
+    layout = read_layout(tiny_checkpoint)
+    plan = plan_of(layout, "cuda", "bfloat16", "fast", (Place.HOST, Place.NONE))
+    transformer = load_transformer(layout.transformer, plan, device=CPU, dtype=torch.bfloat16, mode="off")
+    made, adapters = make_overlay(transformer, plan), adapters_for(transformer)
+    made.use(WHOLE, adapters.__getitem__)
+    between, held, merge = held_bytes(), [], overlays.merged
+
+    def merged(*arguments):
+        held.append(held_bytes())
+        return merge(*arguments)
+
+    monkeypatch.setattr(overlays, "merged", merged)
+    made.use((("whole", 2.0),), adapters.__getitem__)
+    largest = max(parameter.nbytes for parameter in transformer.parameters())
+    assert held
+    assert max(held) <= between + 2 * largest
