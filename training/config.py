@@ -49,15 +49,10 @@ class TransformerSizes:
     head_dim: int = 60
     axes: tuple[int, int, int] = (12, 24, 24)
     adapter_rank: int = 7
-    adapter_ranks: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"multiple_angle": 16}))
-    """Of the adapters that have another than `adapter_rank`."""
 
     @property
     def width(self) -> int:
         return self.heads * self.head_dim
-
-    def rank(self, adapter: str) -> int:
-        return self.adapter_ranks.get(adapter, self.adapter_rank)
 
 
 _SHARES = MappingProxyType(
@@ -112,13 +107,6 @@ class JointRecipe:
     """How often a batch is of each job. unadapted: a preset's samples without its adapter: the picture stays."""
 
 
-_ALONE = MappingProxyType({"multiple_angle": 60.0, "texture_apply": 25.0, "texture_extract": 10.0, "pair": 5.0})
-
-
-def _alone() -> JointRecipe:
-    return JointRecipe(steps=3_000, first_shards=100, flow_from=0.6, decay_from=0.2, shares=_ALONE)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FastRecipe:
     """Of the 8-step LoRA; its batches are as the joint recipe has them."""
@@ -135,6 +123,4 @@ class Config:
     text: TextSizes = field(default_factory=TextSizes)
     transformer: TransformerSizes = field(default_factory=TransformerSizes)
     joint_recipe: JointRecipe = field(default_factory=JointRecipe)
-    adapter_recipe: JointRecipe = field(default_factory=_alone)
-    """Of the hard jobs' adapters, which go on alone."""
     fast_recipe: FastRecipe = field(default_factory=FastRecipe)

@@ -17,7 +17,6 @@ from darkroom.checkpoint.tensors import needed_tensors
 from darkroom.engine.tiny import MODEL_INDEX, PROCESSOR, SCHEDULER, text_config
 from training.config import Config
 from training.fast_stage import FAST
-from training.joint_stage import ADAPTERS, JOINT
 from training.transformer_twin import adapted
 from training.vae_twin import unfold
 from training.vocabulary import Vocabulary
@@ -76,12 +75,14 @@ def lora_tensors(adapter: Mapping[str, Tensor], layers: int) -> dict[str, Tensor
 
 
 def _trained(folder: Path) -> dict[str, Tensor]:
-    """The editor's weights as far as they are, with the 8-step adapter's if there is one."""
-    kept = (folder / stage / name for stage in (ADAPTERS, JOINT) for name in ("finished.pt", "state.pt"))
-    last = next(path for path in kept if path.exists())
-    state: dict[str, Any] = torch.load(last, weights_only=True, map_location="cpu")
-    weights: dict[str, Tensor] = state if last.stem == "finished" else state["averaged"]
-    if (fast := folder / FAST / "finished.pt").exists():
+    """The editor's weights, with the 8-step adapter's if there is one."""
+    finished, fast = folder / "joint" / "finished.pt", folder / FAST / "finished.pt"
+    if not finished.exists():
+        under_way: dict[str, Any] = torch.load(folder / "joint" / "state.pt", weights_only=True, map_location="cpu")
+        averaged: dict[str, Tensor] = under_way["averaged"]
+        return averaged
+    weights: dict[str, Tensor] = torch.load(finished, weights_only=True, map_location="cpu")
+    if fast.exists():
         adapter = torch.load(fast, weights_only=True, map_location="cpu")
         weights |= {f"adapters.{FAST}.{name}": value for name, value in adapter.items()}
     return weights

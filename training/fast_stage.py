@@ -24,12 +24,12 @@ SIGMAS = (1.0, 0.9545, 0.9, 0.8333, 0.75, 0.6429, 0.5, 0.3)
 _REPORT_EVERY = 25
 
 
-def train_fast(config: Config, folder: Path, vae: Path, trained: Path, *, device: torch.device) -> Path:
+def train_fast(config: Config, folder: Path, vae: Path, joint: Path, *, device: torch.device) -> Path:
     """Trains to the end, or from where it was left. Returns the file with the adapter's weights."""
     finished = folder / FAST / "finished.pt"
     if finished.exists():
         return finished
-    run = FastRun(config, folder, vae, trained, device=device)
+    run = FastRun(config, folder, vae, joint, device=device)
     compile_blocks(run.editor)
     while run.step < config.fast_recipe.steps:
         loss = run.advance()
@@ -43,16 +43,14 @@ def train_fast(config: Config, folder: Path, vae: Path, trained: Path, *, device
 
 
 class FastRun:
-    def __init__(self, config: Config, folder: Path, vae: Path, trained: Path, *, device: torch.device) -> None:
+    def __init__(self, config: Config, folder: Path, vae: Path, joint: Path, *, device: torch.device) -> None:
         self.config, self.device = config, device
         words = vocabulary(folder, config.seed)
         self.editor: Editor = new_editor(config, words, device)
-        self.editor.load_state_dict(torch.load(trained, weights_only=True))
+        self.editor.load_state_dict(torch.load(joint, weights_only=True))
         self.editor.requires_grad_(requires_grad=False)
         torch.manual_seed(config.seed)
-        self.adapter = Adapter(config.transformer, config.transformer.rank(FAST)).to(device)
-        if (start := folder / FAST / "start.pt").exists():
-            self.adapter.load_state_dict(torch.load(start, weights_only=True))
+        self.adapter = Adapter(config.transformer).to(device)
         self.editor.adapters[FAST] = self.adapter
         self.pool, coder = Pool(words), Coder.load(config, vae, device)
         for number in range(config.joint_recipe.first_shards):

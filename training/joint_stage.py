@@ -3,8 +3,6 @@
 First at t = 1 alone: from noise, in one step, the picture the prompt asks for. That grounds the prompt within minutes.
 At the end other times are learnt too, where many steps lead: between noise and the model's own first guess. With the
 truth in the guess's place, as flow matching has it, a sampler would come by latents unlike any that were learnt from.
-
-Then the adapters of the hard jobs go on alone, in the same way, with everything else frozen.
 """
 
 from collections.abc import Sequence
@@ -23,78 +21,52 @@ from training.optimiser import Optimiser
 from training.pool import save
 from training.vae_stage import average, rate
 from training.vocabulary import Vocabulary, make_vocabulary
-from training.world.jobs import PRESETS, adapters
+from training.world.jobs import adapters
 
-JOINT, ADAPTERS = "joint", "adapters"
 _REPORT_EVERY = 50
 _JUDGE_EVERY = 500
 
 
-def train_joint(config: Config, folder: Path, vae: Path, *, device: torch.device) -> Path:
+def train_joint(config: Config, folder: Path, vae: Path, *, device: torch.device, compiled: bool = True) -> Path:
     """Trains to the end, or from where it was left. Returns the file with the averaged weights."""
-    finished = folder / JOINT / "finished.pt"
-    if not finished.exists():
-        run = JointRun(config, folder, vae, device=device)
-        _train(run, ("loss", "plus_db", "multiple_angle_db", "texture_apply_db", "product_photography_db"))
-    return finished
-
-
-def train_adapters(config: Config, folder: Path, vae: Path, joint: Path, *, device: torch.device) -> Path:
-    """The same, of the adapters that go on alone; joint: the weights they go on from. The file has all weights."""
-    finished = folder / ADAPTERS / "finished.pt"
-    if not finished.exists():
-        run = JointRun(config, folder, vae, device=device, joint=joint)
-        _train(run, ("loss", "multiple_angle_db", "texture_apply_db", "texture_extract_db"))
-    return finished
-
-
-def _train(run: "JointRun", drawn: Sequence[str]) -> None:
-    recipe = run.recipe
+    finished = folder / "joint" / "finished.pt"
+    if finished.exists():
+        return finished
+    recipe = config.joint_recipe
+    run = JointRun(config, folder, vae, device=device, compiled=compiled)
     while run.step < recipe.steps:
         losses = run.advance()
         if run.step % _REPORT_EVERY == 0:
             run.journal.report(run.step, **losses)
         if run.step % _JUDGE_EVERY == 0 or run.step == recipe.steps:
             run.journal.report(run.step, **run.judge.figures(run.averaged, run.journal.folder))
-            run.journal.draw_curve(drawn)
+            run.journal.draw_curve(
+                ("loss", "plus_db", "multiple_angle_db", "texture_apply_db", "product_photography_db")
+            )
         if run.journal.due or run.step == recipe.steps:
             run.save()
-    save(run.averaged.state_dict(), run.journal.folder / "finished.pt")
+    save(run.averaged.state_dict(), finished)
+    return finished
 
 
 class JointRun:
-    """joint: the weights to go on from with the adapters of `adapter_recipe` alone; everything is trained without."""
-
-    def __init__(
-        self,
-        config: Config,
-        folder: Path,
-        vae: Path,
-        *,
-        device: torch.device,
-        joint: Path | None = None,
-        compiled: bool = True,
-    ) -> None:
-        self.recipe = config.adapter_recipe if joint else config.joint_recipe
+    def __init__(self, config: Config, folder: Path, vae: Path, *, device: torch.device, compiled: bool) -> None:
         self.config, self.folder, self.device = config, folder, device
         self.vocabulary = vocabulary(folder, config.seed)
         self.coder = Coder.load(config, vae, device)
         self.pool = Pool(self.vocabulary)
         torch.manual_seed(config.seed)
         self.editor, self.averaged = (new_editor(config, self.vocabulary, device) for _ in range(2))
-        if (start := joint or folder / JOINT / "start.pt").exists():
+        if (start := folder / "joint" / "start.pt").exists():
             self.editor.load_state_dict(torch.load(start, weights_only=True))
-        if joint:
-            self.editor.requires_grad_(requires_grad=False)
-            for preset in set(PRESETS) & self.recipe.shares.keys():
-                self.editor.adapters[preset].requires_grad_()
         self.averaged.load_state_dict(self.editor.state_dict())
         if compiled:
             compile_blocks(self.editor)
+        recipe = config.joint_recipe
         self.optimiser = Optimiser(
-            *by_optimiser(self.editor), matrix_rate=self.recipe.matrix_rate, other_rate=self.recipe.other_rate
+            *by_optimiser(self.editor), matrix_rate=recipe.matrix_rate, other_rate=recipe.other_rate
         )
-        self.journal = Journal(folder / (ADAPTERS if joint else JOINT), self.recipe.steps)
+        self.journal = Journal(folder / "joint", recipe.steps)
         self.judge = Judge(config, folder, self.coder, self.vocabulary, device)
         self.losses: dict[str, float] = {}
         self.step = 0
@@ -106,7 +78,7 @@ class JointRun:
 
     def advance(self) -> dict[str, float]:
         """One step; returns running losses by job. A step's randomness comes from the seed and its number alone."""
-        recipe = self.recipe
+        recipe = self.config.joint_recipe
         while self.pool.shards < shards_at(self.step, recipe):
             add_shard(self.pool, self.config, self.folder, self.pool.shards, self.coder, self.device)
         draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
@@ -132,7 +104,7 @@ class JointRun:
         moments = moments.to(self.device)
         noisy = on_the_way(self.editor, batch, noise, moments, adapters(job)) if flowing else noise
         off = missed(self.editor, batch, noisy, moments, adapters(job)).square().mean(-1)
-        weight = 1 + (self.recipe.changed_weight - 1) * batch.changed.float()
+        weight = 1 + (self.config.joint_recipe.changed_weight - 1) * batch.changed.float()
         loss: Tensor = (off * weight).sum() / weight.sum()
         return loss
 

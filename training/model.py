@@ -25,8 +25,7 @@ class Editor(nn.Module):
         self.dtype = dtype
         self.text = TextTwin(config.text, tokens=tokens, image_token=image_token)
         self.transformer = TransformerTwin(config.transformer, joint=config.text.hidden, channels=CHANNELS, dtype=dtype)
-        sizes = config.transformer
-        self.adapters = nn.ModuleDict({preset: Adapter(sizes, sizes.rank(preset)) for preset in PRESETS})
+        self.adapters = nn.ModuleDict({preset: Adapter(config.transformer) for preset in PRESETS})
 
     def forward(self, batch: Batch, noisy: Tensor, moments: Tensor, adapters: Sequence[str]) -> Tensor:
         """The velocity at `moments`, [B, tokens, channels]; the tensors on this model's device."""
@@ -58,8 +57,6 @@ def by_optimiser(editor: Editor) -> tuple[list[nn.Parameter], list[nn.Parameter]
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in editor.named_parameters():
-        if not parameter.requires_grad:
-            continue
         inner = any(part in name for part in (".attn.to", ".attn.add", "_mlp.", "self_attn.", ".mlp."))
         is_matrix = inner and parameter.dim() == 2 and not name.startswith("adapters.")
         (matrices if is_matrix else others).append(parameter)

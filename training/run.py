@@ -12,7 +12,7 @@ from training.config import Config
 from training.evaluate import evaluate
 from training.export import export
 from training.fast_stage import train_fast
-from training.joint_stage import train_adapters, train_joint
+from training.joint_stage import train_joint
 from training.start import begin
 from training.vae_stage import train_vae
 
@@ -28,8 +28,7 @@ def main() -> None:
         begin(config, asked.start, asked.out)
     vae = train_vae(config, asked.out, device=device)
     joint = train_joint(config, asked.out, vae, device=device)
-    trained = train_adapters(config, asked.out, vae, joint, device=device)
-    train_fast(config, asked.out, vae, trained, device=device)
+    train_fast(config, asked.out, vae, joint, device=device)
     checkpoint = asked.out / "checkpoint"
     if not checkpoint.exists():
         export(config, asked.out, checkpoint)

@@ -12,13 +12,12 @@ from darkroom.checkpoint.locate import NANO
 from training.config import Config
 from training.export import export
 from training.fast_stage import FAST
-from training.joint_stage import ADAPTERS, JOINT
 
 MAX_BYTES: Final = 32 * 2**20
 """Of the checkpoint in all, which every clone of the repository and every wheel has."""
 MAX_FILE_BYTES: Final = 16 * 2**20
 LOGS: Final = Path(__file__).parent / "logs"
-_STAGES: Final = ("vae", JOINT, ADAPTERS, FAST)
+_STAGES: Final = ("vae", "joint", FAST)
 _KEPT: Final = ("log.jsonl", "curve.png")
 
 

@@ -1,24 +1,20 @@
 """A run that begins with what an earlier one has learnt, from the checkpoint that was exported:
 `python -m training.run --out DIR --start CHECKPOINT`.
 
-The inverse of `export`, to bfloat16's rounding; an adapter whose rank the config has raised does what it did.
+The inverse of `export`, to bfloat16's rounding. The 8-step LoRA is not taken along: it is trained anew for the weights
+that come out.
 """
 
 import json
-import math
 import shutil
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F  # noqa: N812 — its name everywhere
 from safetensors.torch import load_file
 from torch import Tensor
 
 from darkroom.checkpoint.declaration import read_declaration
 from training.config import Config
 from training.export import LORA_NAMES
-from training.fast_stage import FAST
-from training.joint_stage import JOINT
 from training.pool import save
 from training.transformer_twin import adapted
 from training.vae_twin import VaeTwin, fold
@@ -30,7 +26,7 @@ _PICTURE = "visual.merger.mlp.2.bias"
 def begin(config: Config, checkpoint: Path, out: Path) -> None:
     """Puts it where a run's stages look first, unless the run has gone further already. Raises `BadCheckpoint`, and
     KeyError for a checkpoint of other sizes than the config's."""
-    vae, joint, fast = out / "vae" / "finished.pt", out / JOINT / "start.pt", out / FAST / "start.pt"
+    vae, joint = out / "vae" / "finished.pt", out / "joint" / "start.pt"
     if not (out / "tokenizer").exists():
         shutil.copytree(checkpoint / "tokenizer", out / "tokenizer")
     if not vae.exists():
@@ -40,8 +36,6 @@ def begin(config: Config, checkpoint: Path, out: Path) -> None:
         save({"weights": twin.state_dict(), "mean": made["latents_mean"], "std": made["latents_std"]}, vae)
     if not joint.exists():
         save({name: value.float() for name, value in _editor(config, checkpoint).items()}, joint)
-    if not fast.exists() and LORA_NAMES[FAST] in read_declaration(checkpoint).loras:
-        save({name: value.float() for name, value in _adapter(config, checkpoint, FAST).items()}, fast)
 
 
 def _editor(config: Config, checkpoint: Path) -> dict[str, Tensor]:
@@ -49,21 +43,12 @@ def _editor(config: Config, checkpoint: Path) -> dict[str, Tensor]:
     weights = {f"transformer.{name}": value for name, value in transformer.items()}
     weights |= {f"text.{name}": value for name, value in text.items() if not name.startswith("visual.")}
     weights["text.picture"] = text[_PICTURE]
+    files = read_declaration(checkpoint).loras
     for preset in PRESETS:
-        adapter = _adapter(config, checkpoint, preset)
-        weights |= {f"adapters.{preset}.{name}": value for name, value in adapter.items()}
-    return weights
-
-
-def _adapter(config: Config, checkpoint: Path, name: str) -> dict[str, Tensor]:
-    lora = load_file(read_declaration(checkpoint).loras[LORA_NAMES[name]])
-    rank, draw = config.transformer.rank(name), torch.Generator().manual_seed(config.seed)
-    weights = {}
-    for key, published in adapted(config.transformer.layers):
-        down, up = (lora[f"transformer.{published}.lora_{side}.weight"] for side in "AB")
-        more = torch.randn(rank - len(down), down.shape[1], generator=draw) / math.sqrt(down.shape[1])
-        weights[f"down.{key}"] = torch.cat([down, more])
-        weights[f"up.{key}"] = F.pad(up, (0, rank - up.shape[1]))
+        lora = load_file(files[LORA_NAMES[preset]])
+        for key, published in adapted(config.transformer.layers):
+            weights[f"adapters.{preset}.down.{key}"] = lora[f"transformer.{published}.lora_A.weight"]
+            weights[f"adapters.{preset}.up.{key}"] = lora[f"transformer.{published}.lora_B.weight"]
     return weights
 
 

@@ -1,5 +1,5 @@
 import random
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,16 +17,14 @@ from training.world.jobs import JOBS, Split, draft
 def small() -> Config:
     """Everything as in the real config, but small enough to train a step in a blink."""
     shares = {"plus.recolour": 1.0, "texture_apply": 1.0, "pair": 1.0, "unadapted": 1.0}
-    joint = JointRecipe(
-        steps=4, batch=2, parts=2, first_shards=1, shards=1, flow_from=0.5, unprompted=0.5, shares=shares
-    )
     return Config(
         vae=VaeSizes(base_dim=4, dim_mult=(1, 1, 1, 1)),
         vae_recipe=VaeRecipe(steps=4, shards=1, crops=2, wholes=1),
         text=TextSizes(layers=2, hidden=32, heads=2, intermediate=48, mrope_section=(2, 3, 3)),
         transformer=TransformerSizes(layers=2, heads=2, head_dim=16, axes=(4, 6, 6), adapter_rank=2),
-        joint_recipe=joint,
-        adapter_recipe=replace(joint, shares={"texture_apply": 1.0, "multiple_angle": 1.0, "pair": 1.0}),
+        joint_recipe=JointRecipe(
+            steps=4, batch=2, parts=2, first_shards=1, shards=1, flow_from=0.5, unprompted=0.5, shares=shares
+        ),
     )
 
 

@@ -1,17 +1,13 @@
 """A run that begins with what another has learnt."""
 
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
 
 from training.export import export
-from training.fast_stage import FAST, FastRun
 from training.joint_stage import JointRun
-from training.pool import save
 from training.start import begin
-from training.transformer_twin import Adapter, adapter_key
 
 CPU = torch.device("cpu")
 
@@ -48,39 +44,6 @@ def test_a_run_begins_where_another_ended(first, small, run_folder, tmp_path_fac
     asked = "Make the mug red."
     assert second.vocabulary.rest(asked) == first.vocabulary.rest(asked)
     assert second.vocabulary.opening(2) == first.vocabulary.opening(2)
-
-
-def test_an_adapter_whose_rank_was_raised_does_what_it_did(first, small, run_folder, tmp_path_factory):
-    """The factors' product is the same; what is new of it can learn."""
-    out, preset = tmp_path_factory.mktemp("wider"), "multiple_angle"
-    shutil.copytree(run_folder / "pool", out / "pool")
-    more = small.transformer.rank(preset) + 3
-    wider = replace(small, transformer=replace(small.transformer, adapter_ranks={preset: more}))
-    begin(wider, run_folder / "checkpoint", out)
-    key = adapter_key(1, "attn.to_q")
-    made, kept = (run.averaged.adapters[preset] for run in (resumed(wider, out), first))
-    assert made.down[key].shape == (more, kept.down[key].shape[1])
-    torch.testing.assert_close(made.change(1, "attn.to_q"), kept.change(1, "attn.to_q"), rtol=2e-2, atol=1e-4)
-    assert made.down[key][-3:].abs().min() > 0
-
-
-def test_the_8_step_lora_goes_on_from_what_it_was(first, small, run_folder, tmp_path_factory):
-    """Where the checkpoint has one; it had none when it was exported under way."""
-    torch.manual_seed(2)
-    trained = Adapter(small.transformer, small.transformer.rank(FAST))
-    for value in trained.up.values():
-        torch.nn.init.normal_(value)
-    save(first.averaged.state_dict(), run_folder / "joint" / "finished.pt")
-    save(trained.state_dict(), run_folder / FAST / "finished.pt")
-    export(small, run_folder, run_folder / "finished")
-    for checkpoint, expected in (("checkpoint", {}), ("finished", trained.state_dict())):
-        out = tmp_path_factory.mktemp(checkpoint)
-        shutil.copytree(run_folder / "pool", out / "pool")
-        begin(small, run_folder / checkpoint, out)
-        made = FastRun(small, out, out / "vae" / "finished.pt", out / "joint" / "start.pt", device=CPU).adapter
-        for name, value in expected.items():
-            assert torch.equal(made.state_dict()[name], value.bfloat16().float()), name
-        assert (out / FAST / "start.pt").exists() == bool(expected)
 
 
 def test_a_run_that_has_gone_further_is_left_as_it_is(first, small, run_folder):
