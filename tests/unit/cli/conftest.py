@@ -1,8 +1,9 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
+import structlog
 
 from darkroom.cli.app import main
 
@@ -22,6 +23,15 @@ def _own_settings(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("DARKROOM_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_one_elses_log() -> Iterator[None]:
+    """The services that other tests of this process keep running log to where commands print."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
