@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.config import Config
-from training.joint_stage import missed, new_editor, on, on_the_way, vocabulary
+from training.joint_stage import draw_jobs, missed, new_editor, on, on_the_way, vocabulary
 from training.journal import Journal
 from training.latents import Coder, Pool, add_shard
 from training.model import Editor, compile_blocks
@@ -70,10 +70,9 @@ class FastRun:
         draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate * rate(self.step, recipe.steps, 0.0)
-        jobs = [job for job in joint.shares if job != "unadapted"]
-        shares = torch.tensor([joint.shares[job] for job in jobs])
-        for n in torch.multinomial(shares, joint.parts, replacement=True, generator=draw).tolist():
-            loss = self._part(jobs[n], draw)
+        shares = {job: share for job, share in joint.shares.items() if job != "unadapted"}
+        for job in draw_jobs(shares, joint.parts, draw):
+            loss = self._part(job, draw)
             (loss / joint.parts).backward()  # type: ignore[no-untyped-call]
             value = float(loss.detach())
             self._loss += 0.02 * (value - self._loss) if self._loss else value

@@ -5,7 +5,7 @@ At the end other times are learnt too, where many steps lead: between noise and 
 truth in the guess's place, as flow matching has it, a sampler would come by latents unlike any that were learnt from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,12 +83,11 @@ class JointRun:
             add_shard(self.pool, self.config, self.folder, self.pool.shards, self.coder, self.device)
         draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         flowing = self.step >= recipe.flow_from * recipe.steps
-        jobs, shares = list(recipe.shares), torch.tensor(list(recipe.shares.values()))
-        for n in torch.multinomial(shares, recipe.parts, replacement=True, generator=draw).tolist():
-            batch = self.pool.draw(jobs[n], recipe.batch, draw, unprompted=recipe.unprompted if flowing else 0.0)
-            loss = self._loss(batch, jobs[n], draw, flowing=flowing)
+        for job in draw_jobs(recipe.shares, recipe.parts, draw):
+            batch = self.pool.draw(job, recipe.batch, draw, unprompted=recipe.unprompted if flowing else 0.0)
+            loss = self._loss(batch, job, draw, flowing=flowing)
             (loss / recipe.parts).backward()  # type: ignore[no-untyped-call]
-            self._note(jobs[n], float(loss.detach()))
+            self._note(job, float(loss.detach()))
         self.optimiser.step(rate(self.step, recipe.steps, recipe.decay_from))
         self.step += 1
         average(self.averaged, self.editor, min(recipe.average, self.step / (self.step + 10)))
@@ -122,6 +121,12 @@ class JointRun:
                 "optimiser": self.optimiser.state(),
             }
         )
+
+
+def draw_jobs(shares: Mapping[str, float], count: int, draw: torch.Generator) -> list[str]:
+    """So many by their shares; one may come several times."""
+    jobs, weights = list(shares), torch.tensor(list(shares.values()))
+    return [jobs[n] for n in torch.multinomial(weights, count, replacement=True, generator=draw).tolist()]
 
 
 def on_the_way(editor: Editor, batch: Batch, noise: Tensor, moments: Tensor, adapters: Sequence[str]) -> Tensor:

@@ -50,7 +50,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return int(exited.value.code or 0)
 
 
-@pytest.mark.usefixtures("hub")
+@pytest.mark.usefixtures("hub", "no_ones_log")
 def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """In the page's order, and afterwards all presets are installed."""
     assert len(COMMANDS) >= 9

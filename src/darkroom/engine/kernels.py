@@ -59,11 +59,11 @@ def _joined(
 ) -> tuple[Tensor, ...]:
     tokens = text.shape[0]
     parts = list(zip(text.unbind(1), image.unbind(1), strict=True))
-    for n, gains in enumerate(zip(text_gains, image_gains, strict=True)):
+    for n, (text_gain, image_gain) in enumerate(zip(text_gains, image_gains, strict=True)):
         above, below = parts[n]
         parts[n] = (
-            _turned(above, gains[0], cos[:tokens], sin[:tokens]),
-            _turned(below, gains[1], cos[tokens:], sin[tokens:]),
+            _turned(above, text_gain, cos[:tokens], sin[:tokens]),
+            _turned(below, image_gain, cos[tokens:], sin[tokens:]),
         )
     return tuple(map(torch.cat, parts))
 

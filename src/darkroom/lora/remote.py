@@ -166,6 +166,7 @@ class Remote:
     ) -> None:
         """The body, refused as soon as its header is here if that is not to be. checked: whether it has been."""
         head, wanted = bytearray(), None if checked else LENGTH_BYTES
+        validator = into.validator or _strong(response)
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             if into.size_bytes + len(chunk) > self._max_bytes:
                 into.restart()
@@ -180,7 +181,7 @@ class Remote:
             # Neither disk nor header is to hold up the loop that others' requests run on.
             await asyncio.to_thread(into.write, chunk)
             if wanted is None:
-                into.validator = into.validator or _strong(response)
+                into.validator = validator
             on_advance(into.size_bytes, size_bytes)
         if wanted is not None:
             await asyncio.to_thread(self.check, bytes(head), into.size_bytes, field=field)

@@ -1,9 +1,8 @@
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-import structlog
 
 from darkroom.cli.app import main
 
@@ -15,7 +14,7 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(tmp_path, monkeypatch) -> None:
+def _own_settings(tmp_path, monkeypatch, no_ones_log) -> None:
     """No setting but a data folder of the test's own."""
     for name in [*os.environ]:
         if name.startswith(("DARKROOM_", "SEGMIND_")):
@@ -23,15 +22,6 @@ def _own_settings(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("DARKROOM_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _no_one_elses_log() -> Iterator[None]:
-    """The services that other tests of this process keep running log to where commands print."""
-    before = structlog.get_config()
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    yield
-    structlog.configure(**before)
 
 
 @pytest.fixture

@@ -118,15 +118,9 @@ def test_what_came_of_a_version_is_gone_on_with(store: Store) -> None:
     """By whoever wants the file next, in this process or another: it has the bytes, their digest and their version; the
     whole is kept, and nothing else is left."""
     begin(store, b"first half, ")
-
-    async def main() -> str:
-        async with Store(store.root, budget_bytes=10 * KB).incoming("key") as incoming:
-            assert (incoming.size_bytes, incoming.validator) == (12, '"v1"')
-            incoming.write(b"second half")
-            store.keep(incoming)
-            return incoming.digest
-
-    digest = asyncio.run(main())
+    other = Store(store.root, budget_bytes=10 * KB)
+    assert found(other) == (b"first half, ", '"v1"')
+    digest = put(other, b"second half")
     assert digest == digest_of(b"first half, second half")
     assert store.path(digest).read_bytes() == b"first half, second half"
     assert not left_over(store)
