@@ -1,7 +1,7 @@
 """Sizes and recipe. One config and one seed fix the checkpoint."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 
@@ -124,3 +124,13 @@ class Config:
     transformer: TransformerSizes = field(default_factory=TransformerSizes)
     joint_recipe: JointRecipe = field(default_factory=JointRecipe)
     fast_recipe: FastRecipe = field(default_factory=FastRecipe)
+
+
+def on_gpu(config: Config, times: int = 8) -> Config:
+    """The same with larger batches, since a GPU would idle at so few samples."""
+    vae, joint = config.vae_recipe, config.joint_recipe
+    return replace(
+        config,
+        vae_recipe=replace(vae, crops=times * vae.crops, wholes=times * vae.wholes),
+        joint_recipe=replace(joint, batch=times * joint.batch),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from training.config import Config
+from training.config import Config, on_gpu
 from training.evaluate import evaluate
 from training.export import export
 from training.fast_stage import train_fast
@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="begin with what an earlier run has learnt (training.start)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     asked = parser.parse_args()
-    config, device = Config(), torch.device(asked.device)
+    device = torch.device(asked.device)
+    config = Config() if device.type == "cpu" else on_gpu(Config())
     if asked.start:
         begin(config, asked.start, asked.out)
     vae = train_vae(config, asked.out, device=device)

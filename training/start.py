@@ -1,7 +1,7 @@
 """A run that begins with what an earlier one has learnt, from the checkpoint that was exported:
 `python -m training.run --out DIR --start CHECKPOINT`.
 
-The inverse of `export`, to bfloat16's rounding. The 8-step LoRA is not taken along: it is trained anew for the weights
+The inverse of `export`, to its rounding. The 8-step LoRA is not taken along: it is trained anew for the weights
 that come out.
 """
 

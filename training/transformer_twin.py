@@ -82,7 +82,7 @@ class Widen(nn.Module):
         self.proj = Linear(width, 4 * width)
 
     def forward(self, x: Tensor, change: Tensor | None) -> Tensor:
-        return F.gelu(self.proj(x, change), approximate="tanh")
+        return gelu(self.proj(x, change))
 
 
 class FeedForward(nn.Module):
@@ -248,6 +248,11 @@ def _gates_open(mod: nn.Sequential, width: int) -> None:
     nn.init.zeros_(linear.bias)
     linear.bias[2 * width : 3 * width] = 1.0
     linear.bias[5 * width :] = 1.0
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU in its tanh form, written with a sigmoid: the same, and cheaper both ways when compiled for a CPU."""
+    return x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,7 +13,7 @@ from darkroom.engine.vae import pack, unpack
 from darkroom.lora.base import Base
 from darkroom.lora.convert import AdapterFile, convert
 from training.config import Config
-from training.export import LORAS, export
+from training.export import LORAS, export, stored
 from training.fast_stage import FAST
 from training.joint_stage import JointRun
 from training.latents import Batch
@@ -32,8 +32,9 @@ def run(small: Config, run_folder: Path) -> JointRun:
     run.advance()
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in run.averaged.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw)).copy_(parameter.bfloat16())
+        for name, parameter in run.averaged.named_parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+            parameter.copy_(stored(name.removeprefix("transformer."), parameter))
     run.save()
     return run
 

@@ -1,11 +1,15 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
-from training.config import Config
+from training.config import Config, on_gpu
 from training.fast_stage import FAST, FastRun
 from training.joint_stage import JointRun
+from training.latents import Batch
 from training.pool import save
 from training.vae_stage import VaeRun
 
@@ -55,11 +59,23 @@ def test_jobs_are_drawn_by_their_shares_alone(small: Config, run_folder: Path):
     assert run.advance().keys() == {"texture_apply", "loss"}
 
 
+def test_on_a_gpu_a_step_has_more_samples(small: Config, run_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """In every stage; all else stays as the config has it."""
+    larger, asked = on_gpu(small, times=3), []
+    assert (larger.vae_recipe.crops, larger.vae_recipe.wholes) == (6, 3)
+    run = JointRun(larger, run_folder, run_folder / "vae" / "finished.pt", device=CPU, compiled=False)
+    fast = FastRun(larger, run_folder, run_folder / "vae" / "finished.pt", _saved(run, run_folder), device=CPU)
+    for stage in (run, fast):
+        monkeypatch.setattr(stage.pool, "draw", _noting(stage.pool.draw, asked))
+        stage.advance()
+    assert asked == [6, 6, 6, 6]
+
+
 def test_an_8_step_run_resumed_is_the_run_that_never_stopped(small: Config, run_folder: Path):
     """The same for the 8-step LoRA, which is all that its stage changes."""
-    vae, joint = run_folder / "vae" / "finished.pt", run_folder / "joint.pt"
+    vae = run_folder / "vae" / "finished.pt"
     run = JointRun(small, run_folder, vae, device=CPU, compiled=False)
-    save(run.averaged.state_dict(), joint)
+    joint = _saved(run, run_folder)
     whole, first = (FastRun(small, run_folder, vae, joint, device=CPU) for _ in range(2))
     for _ in range(4):
         whole.advance()
@@ -74,6 +90,21 @@ def test_an_8_step_run_resumed_is_the_run_that_never_stopped(small: Config, run_
     trained = {f"adapters.{FAST}.{name}" for name in whole.adapter.state_dict()}
     kept = {name: value for name, value in second.editor.state_dict().items() if name not in trained}
     _assert_same(run.averaged.state_dict(), kept)
+
+
+def _saved(run: JointRun, folder: Path) -> Path:
+    save(run.averaged.state_dict(), folder / "joint.pt")
+    return folder / "joint.pt"
+
+
+def _noting(draw: Callable[..., Batch], asked: list[int]) -> Callable[..., Batch]:
+    """Draws, and notes how many samples were asked for."""
+
+    def noted(job: str, size: int, *rest: Any, **options: Any) -> Batch:
+        asked.append(size)
+        return draw(job, size, *rest, **options)
+
+    return noted
 
 
 def _assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
