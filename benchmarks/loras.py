@@ -24,6 +24,7 @@ from benchmarks.elsewhere import begin_as_ours
 from benchmarks.run import CHECKPOINT, RESULTS, _describe
 from benchmarks.timing import Spread, in_turns, seconds
 from darkroom.engine.adapter import Adapter, load_adapter
+from darkroom.engine.crew import Crew
 from darkroom.engine.engine import Engine
 from darkroom.engine.held import values_of
 from darkroom.engine.linear import PACK_FROM_STEPS
@@ -145,6 +146,8 @@ class Ours:
         self._merging.use(self._sets[0], self._loaded.__getitem__)
         self._places = list(self._merging._used)
         self._merging.use((), self._loaded.__getitem__)
+        self._in_turn = Overlay(transformer, max_bytes=0)
+        self._in_turn._crew = Crew(1)
 
     def first(self, number: int) -> Times:
         """The set's files read, then merged where nothing was merged before."""
@@ -165,6 +168,9 @@ class Ours:
 
     def merged_and_packed(self, number: int) -> Times:
         return self._switch(self._merging, self._loaded.__getitem__, number, steps=PACK_FROM_STEPS)
+
+    def merged_in_turn(self, number: int) -> Times:
+        return self._switch(self._in_turn, self._loaded.__getitem__, number)
 
     def kept(self, number: int) -> Times:
         return self._switch(self._keeping, self._loaded.__getitem__, number)
@@ -258,6 +264,7 @@ def _switches(engine: Engine, checkpoint: Path, files: Sequence[LoraFile], round
             "ours, first": ours.first,
             "ours, files read again": ours.files_again,
             "ours, adapters in memory": ours.merged_anew,
+            "ours, adapters in memory, a matrix after the other": ours.merged_in_turn,
             "ours, adapters in memory, packed": ours.merged_and_packed,
             "ours, kept merged": ours.kept,
             "PEFT, first": peft.first,

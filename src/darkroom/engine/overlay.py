@@ -15,10 +15,15 @@ from torch import Tensor, nn
 
 from darkroom.edit import Strengths
 from darkroom.engine.adapter import Adapter
+from darkroom.engine.crew import Crew
 from darkroom.engine.held import Held, formed, held_of, hold, home_of, put, size_bytes, values_of
 from darkroom.engine.linear import PACK_FROM_STEPS
 from darkroom.engine.merge import Part, merged
 from darkroom.engine.transformer import FUSED, Transformer
+
+_NARROW = 1024
+"""Width of a model whose matrices are too small for several threads each. Of wider ones several in hand at once would
+also take more memory than is planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Overlay:
     def __init__(self, transformer: Transformer, *, max_bytes: int, rest_at: torch.device | None = None) -> None:
         self._targets = dict(targets_of(transformer))
         self._device = transformer.proj_out.weight.device
+        is_narrow = transformer.config.dim <= _NARROW
+        self._crew = Crew(torch.get_num_threads() if is_narrow and self._device.type == "cpu" else 1)
         self._max_bytes = max_bytes
         self._rest_at = rest_at
         self._pristine: dict[Place, Pristine] = {}
@@ -74,16 +81,19 @@ class Overlay:
         load: an adapter by its digest; asked only for a set that is not kept. steps: that are to be made with it;
         for many, matrices are packed.
         """
+        packed = steps >= PACK_FROM_STEPS
         with self._turn:
             self._in_use = ()
             if not strengths:
                 self._make_room({})
             elif strengths in self._kept:
                 self._kept.move_to_end(strengths)
+                self._put_in(self._kept[strengths], packed=packed)
             else:
                 changes = self._changes([(load(digest), strength) for digest, strength in strengths])
-                self._kept[strengths] = self._merge(changes, self._make_room(changes), in_place=True)
-            self._put(self._kept.get(strengths, {}), packed=steps >= PACK_FROM_STEPS)
+                evicted = self._make_room(changes)
+                self._kept[strengths] = self._merge(changes, evicted, packed=packed, in_place=True)
+            self._put_back(self._pristine.keys() - self._kept.get(strengths, {}).keys())
             self._in_use = strengths
             self._tell_merged()
 
@@ -98,21 +108,27 @@ class Overlay:
             changes = self._changes([(load(digest), strength) for digest, strength in strengths])
             if _bytes(self._kept.get(self._in_use, {})) + _bytes(changes) > self._max_bytes:
                 return
-            made = self._merge(changes, self._make_room(changes), in_place=False)
-            packed = steps >= PACK_FROM_STEPS
-            self._kept[strengths] = {place: formed(*place, held, packed=packed) for place, held in made.items()}
+            evicted = self._make_room(changes)
+            self._kept[strengths] = self._merge(changes, evicted, packed=steps >= PACK_FROM_STEPS, in_place=False)
             self._tell_merged()
 
-    def _put(self, wanted: dict[Place, Held], *, packed: bool) -> None:
-        """packed: what is wanted; what was there at first is so always."""
-        for place in self._pristine.keys() - wanted.keys():
+    def _put_back(self, places: Iterable[Place]) -> None:
+        """The pristine ones, in the form they were in at first."""
+
+        def put_back(place: Place) -> None:
             if place not in self._bare:
                 pristine = self._pristine[place]
                 self._bare[place] = hold(*place, pristine.values.to(pristine.home))
             self._place(place, self._bare, packed=True)
-        for place in wanted:
-            self._place(place, wanted, packed=packed)
+
+        self._crew.each(put_back, places)
+
+    def _put_in(self, merged: dict[Place, Held], *, packed: bool) -> None:
+        def put_in(place: Place) -> None:
+            self._place(place, merged, packed=packed)
             self._bare.pop(place, None)
+
+        self._crew.each(put_in, [*merged])
 
     def _place(self, place: Place, among: dict[Place, Held], *, packed: bool) -> None:
         held = among[place] = formed(*place, among[place], packed=packed)
@@ -140,19 +156,25 @@ class Overlay:
             parts[target.module, target.parameter].append(Part(target.rows, target.heads, changes))
         return parts
 
-    @torch.inference_mode()
-    def _merge(self, changes: Changes, evicted: dict[Place, Held], *, in_place: bool) -> dict[Place, Held]:
+    def _merge(
+        self, changes: Changes, evicted: dict[Place, Held], *, packed: bool, in_place: bool
+    ) -> dict[Place, Held]:
         """Each parameter once. evicted: emptied on the way, so that no whole set lies beside the new one. in_place: and
         put in its place at once, so that of pristine and merged ones only one need be on the device at a time."""
         made: dict[Place, Held] = {}
-        for place, changed in changes.items():
+
+        def make(change: tuple[Place, Sequence[Part]]) -> None:
+            place, parts = change
             pristine = self._take(place)
             values = pristine.values.to(self._device)
-            total = merged(values, changed, _plain(evicted.pop(place, ()), values))
-            made[place] = tuple(each.to(pristine.home) for each in hold(*place, total))
+            total = merged(values, parts, _plain(evicted.pop(place, ()), values))
+            held = tuple(each.to(pristine.home) for each in hold(*place, total))
+            made[place] = formed(*place, held, packed=packed)
             if in_place:
-                self._place(place, made, packed=False)
+                self._place(place, made, packed=packed)
                 self._bare.pop(place, None)
+
+        self._crew.each(make, changes.items())
         return made
 
     def _take(self, place: Place) -> Pristine:

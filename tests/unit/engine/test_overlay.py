@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from darkroom.engine import overlay as overlays
 from darkroom.engine.adapter import load_adapter, merged_weights
+from darkroom.engine.crew import Crew
 from darkroom.engine.engine import Engine
 from darkroom.engine.held import size_bytes as size_bytes_of
 from darkroom.engine.held import values_of
@@ -106,6 +108,22 @@ def test_nothing_drifts_over_a_thousand_switches(transformer, adapters):
     assert len(set(found.values())) == len(sets)
     overlay.use((), adapters.__getitem__)
     assert digest(transformer) == pristine
+
+
+@pytest.mark.parametrize("steps", [1, PACK_FROM_STEPS])
+def test_several_threads_merge_what_one_does(transformer, adapters, monkeypatch, steps):
+    """Bit for bit: over all matrices, merged, packed and put in place in any order, and put back."""
+    pristine, found = digest(transformer), []
+    for threads in (1, 3):
+        monkeypatch.setattr(overlays, "Crew", lambda _, threads=threads: Crew(threads))
+        overlay = Overlay(transformer, max_bytes=0)
+        for strengths in ((("diffusers", 1.0), ("kohya", 0.5)), (("lightx2v", 1.0),)):
+            overlay.use(strengths, adapters.__getitem__, steps=steps)
+            found.append(digest(transformer))
+        overlay.use((), adapters.__getitem__)
+        assert digest(transformer) == pristine
+    assert found[:2] == found[2:]
+    assert found[0] != found[1]
 
 
 def test_what_was_used_last_is_kept_within_its_bytes(tiny_checkpoint, adapters):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from darkroom.checkpoint.layout import read_layout
 from darkroom.engine import overlay as overlays
 from darkroom.engine.adapter import Difference
+from darkroom.engine.crew import Crew
 from darkroom.engine.held import values_of
 from darkroom.engine.linear import PACK_FROM_STEPS, PackedLinear
 from darkroom.engine.models import load_transformer, make_overlay
@@ -87,7 +88,9 @@ def test_a_transformer_and_its_sets_hold_what_is_planned(tiny_checkpoint, kind, 
 
 
 def test_a_set_that_replaces_another_is_never_beside_it(tiny_checkpoint, monkeypatch):
-    """With the run copy on the host the device has room for one: what is evicted goes as the next one comes."""
+    """With the run copy on the host the device has room for one: what is evicted goes as the next one comes. On a GPU
+    one matrix is merged at a time."""
+    monkeypatch.setattr(overlays, "Crew", lambda _: Crew(1))
     layout = read_layout(tiny_checkpoint)
     plan = plan_of(layout, "cuda", "bfloat16", "fast", (Place.HOST, Place.NONE))
     transformer = load_transformer(layout.transformer, plan, device=CPU, dtype=torch.bfloat16, mode="off")
