@@ -100,7 +100,7 @@ class Overlay:
     def merge_ahead(self, strengths: Strengths, load: Callable[[str], Adapter], *, steps: int = 1) -> None:
         """Have this set merged for a `use` to come, if there is room for it beside the one in use; arguments as there.
 
-        May run beside the transformer: nothing that it computes with is touched.
+        May run beside the transformer: nothing that it computes with is touched, and only the caller's thread is taken.
         """
         with self._turn:
             if self._rest_at or not strengths or strengths in self._kept:
@@ -174,7 +174,8 @@ class Overlay:
                 self._place(place, made, packed=packed)
                 self._bare.pop(place, None)
 
-        self._crew.each(make, changes.items())
+        crew = self._crew if in_place else Crew(1)
+        crew.each(make, changes.items())
         return made
 
     def _take(self, place: Place) -> Pristine:

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,24 @@ def places_of(transformer):
 
 def unread(name):
     raise AssertionError(f"{name} was read again")
+
+
+def test_merging_ahead_takes_no_thread_but_the_callers(tiny_checkpoint, adapters, monkeypatch):
+    """The others are the transformer's, which computes meanwhile."""
+    threads, merge = set(), overlays.merged
+
+    def merged(*arguments):
+        threads.add(threading.get_ident())
+        return merge(*arguments)
+
+    monkeypatch.setattr(overlays, "merged", merged)
+    transformer = Engine.load(tiny_checkpoint, device="cpu", dtype="bfloat16")._models.transformer
+    overlay = Overlay(transformer, max_bytes=PLENTY)
+    overlay._crew = Crew(2)
+    overlay.merge_ahead((("diffusers", 1.0),), adapters.__getitem__)
+    assert threads == {threading.get_ident()}
+    overlay.use((("kohya", 1.0),), adapters.__getitem__)
+    assert len(threads) > 1
 
 
 def test_nothing_is_merged_ahead_without_room(tiny_checkpoint, adapters):
