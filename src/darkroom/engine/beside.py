@@ -77,7 +77,7 @@ class _Added:
             low_rank = [(change, strength) for change, strength in part.changes if isinstance(change, LowRank)]
             others = [(change, strength) for change, strength in part.changes if not isinstance(change, LowRank)]
             if low_rank:
-                self._parts.append((part.rows, *factors(low_rank, part.heads, like, exact=False)))
+                self._parts.append((part.rows, *factors(low_rank, part.heads, like.dtype, exact=False)))
             if others:
                 self._wide.append(Part(part.rows, part.heads, others))
 

@@ -29,7 +29,8 @@ class Crew:
         torch.set_num_threads(before)
 
     def each(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
-        """Does the work on all of them, in no order. Raises what any of it raises."""
+        """Does the work on all of them, in no order. Raises what any of it raises. pieces: made by the caller, all of
+        them first; with one thread each when the one before it is done."""
         if self._threads == 1:
             _do(work, pieces)
             return

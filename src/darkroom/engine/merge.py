@@ -1,9 +1,9 @@
 """A parameter with what several adapters add to it: one product of all their factors, rounded once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -29,40 +29,52 @@ class Part:
     changes: Changes
 
 
-def merged(values: Tensor, parts: Sequence[Part], out: Tensor | None = None) -> Tensor:
-    """values: of any shape, float32 or bfloat16; they are left as they are. out: written to, if there is one; it has
-    their shape, dtype and device."""
-    out = torch.empty_like(values) if out is None else out
-    rows = range(values.shape[0])
-    if sum(len(rows[part.rows]) for part in parts) < len(rows):
-        out.copy_(values)
-    for part in parts:
-        pristine, target = values[part.rows], out[part.rows]
-        low_rank = [(change, strength) for change, strength in part.changes if isinstance(change, LowRank)]
-        if len(low_rank) == len(part.changes) and _sums_in_float32(values.device, values.dtype):
-            torch.addmm(pristine, *factors(low_rank, part.heads, pristine), out=target)
-            continue
+def merging(values: Tensor, parts: Sequence[Part], out: Tensor | None = None) -> Callable[[], Tensor]:
+    """What makes the sum when it is called: all that is large is left to that.
+
+    values: of any shape, float32 or bfloat16; they are left as they are. out: written to, if there is one; it has their
+    shape, dtype and device. Adapters lie there too.
+    """
+    total = torch.empty_like(values) if out is None else out
+    steps = [_adding(values[part.rows], part, total[part.rows]) for part in parts]
+    if sum(len(total[part.rows]) for part in parts) < len(total):
+        steps.insert(0, partial(total.copy_, values))
+
+    def merged() -> Tensor:
+        for step in steps:
+            step()
+        return total
+
+    return merged
+
+
+def _adding(pristine: Tensor, part: Part, target: Tensor) -> Callable[[], object]:
+    low_rank = [(change, strength) for change, strength in part.changes if isinstance(change, LowRank)]
+    if len(low_rank) == len(part.changes) and _sums_in_float32(pristine.device, pristine.dtype):
+        return partial(torch.addmm, pristine, *factors(low_rank, part.heads, pristine.dtype), out=target)
+
+    def add() -> None:
         wide = pristine.to(torch.float32, copy=True)
         if low_rank:
-            wide.addmm_(*factors(low_rank, part.heads, wide))
+            wide.addmm_(*factors(low_rank, part.heads, wide.dtype))
         for change, strength in part.changes:
             if not isinstance(change, LowRank):
-                delta = strength * change.delta().to(wide.device)
+                delta = strength * change.delta()
                 wide.add_(halved(delta, part.heads) if part.heads else delta)
         target.copy_(wide)
-    return out
+
+    return add
 
 
 def factors(
-    changes: Sequence[tuple[LowRank, float]], heads: int, like: Tensor, *, exact: bool = True
+    changes: Sequence[tuple[LowRank, float]], heads: int, dtype: torch.dtype, *, exact: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """[out, ranks] and [ranks, in], whose product is the sum of all the changes, in the dtype and on the device of
-    `like`. heads: as `Part` has it. exact: to float32, though it may take more ranks; else each factor is rounded."""
+    """[out, ranks] and [ranks, in], whose product is the sum of all the changes. heads: as `Part` has it. exact: to
+    float32, though it may take more ranks; else each factor is rounded."""
     ups: list[Tensor] = []
     downs: list[Tensor] = []
     for change, strength in changes:
-        up = _split(change.b.to(like.device), strength * change.scale, like.dtype)
-        down = _split(change.a.to(like.device), 1.0, like.dtype)
+        up, down = _split(change.b, strength * change.scale, dtype), _split(change.a, 1.0, dtype)
         for first, second in _PAIRS if exact else _PAIRS[:1]:
             if first < len(up) and second < len(down):
                 ups.append(up[first])

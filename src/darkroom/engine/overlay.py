@@ -18,7 +18,7 @@ from darkroom.engine.adapter import Adapter
 from darkroom.engine.crew import Crew
 from darkroom.engine.held import Held, formed, held_of, hold, home_of, put, size_bytes, values_of
 from darkroom.engine.linear import PACK_FROM_STEPS
-from darkroom.engine.merge import Part, merged
+from darkroom.engine.merge import Part, merging
 from darkroom.engine.transformer import FUSED, Transformer
 
 _NARROW = 1024
@@ -78,8 +78,8 @@ class Overlay:
     def use(self, strengths: Strengths, load: Callable[[str], Adapter], *, steps: int = 1) -> None:
         """From now on the transformer computes with this set; the empty one is the model as it was loaded.
 
-        load: an adapter by its digest; asked only for a set that is not kept. steps: that are to be made with it;
-        for many, matrices are packed.
+        load: an adapter by its digest, onto the transformer's device; asked only for a set that is not kept. steps: that
+        are to be made with it; for many, matrices are packed.
         """
         packed = steps >= PACK_FROM_STEPS
         with self._turn:
@@ -156,6 +156,7 @@ class Overlay:
             parts[target.module, target.parameter].append(Part(target.rows, target.heads, changes))
         return parts
 
+    @torch.inference_mode()
     def _merge(
         self, changes: Changes, evicted: dict[Place, Held], *, packed: bool, in_place: bool
     ) -> dict[Place, Held]:
@@ -163,19 +164,22 @@ class Overlay:
         put in its place at once, so that of pristine and merged ones only one need be on the device at a time."""
         made: dict[Place, Held] = {}
 
-        def make(change: tuple[Place, Sequence[Part]]) -> None:
-            place, parts = change
-            pristine = self._take(place)
-            values = pristine.values.to(self._device)
-            total = merged(values, parts, _plain(evicted.pop(place, ()), values))
-            held = tuple(each.to(pristine.home) for each in hold(*place, total))
+        def make(merge: tuple[Place, torch.device, Callable[[], Tensor]]) -> None:
+            place, home, merged = merge
+            held = tuple(each.to(home) for each in hold(*place, merged()))
             made[place] = formed(*place, held, packed=packed)
             if in_place:
                 self._place(place, made, packed=packed)
                 self._bare.pop(place, None)
 
+        def merges() -> Iterator[tuple[Place, torch.device, Callable[[], Tensor]]]:
+            for place, parts in changes.items():
+                pristine = self._take(place)
+                values = pristine.values.to(self._device)
+                yield place, pristine.home, merging(values, parts, _plain(evicted.pop(place, ()), values))
+
         crew = self._crew if in_place else Crew(1)
-        crew.each(make, changes.items())
+        crew.each(make, merges())
         return made
 
     def _take(self, place: Place) -> Pristine:

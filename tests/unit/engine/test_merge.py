@@ -5,7 +5,7 @@ import torch
 
 from darkroom.engine.adapter import Difference, Kronecker, LowRank, merged_weights
 from darkroom.engine.kernels import halved
-from darkroom.engine.merge import Part, factors, merged
+from darkroom.engine.merge import Part, factors, merging
 
 ROWS, COLUMNS, HEADS = 96, 64, 2
 SCALES = (1.0, 0.5, 0.7, -1.3)
@@ -27,7 +27,7 @@ def values_of(dtype, rows=ROWS):
 def test_factors_are_exact(dtype, stored):
     """Their product is the sum of all changes as float32 has it, in whatever dtype they were stored and are now."""
     changes = [(low_rank(seed, stored), strength) for seed, strength in enumerate((1.0, 0.75, -2.0, 0.3))]
-    up, down = factors(changes, 0, values_of(dtype))
+    up, down = factors(changes, 0, dtype)
     exact = sum(strength * change.scale * (change.b.double() @ change.a.double()) for change, strength in changes)
     assert up.dtype == down.dtype == dtype
     torch.testing.assert_close(up.double() @ down.double(), exact, rtol=0, atol=2**-16 * float(exact.abs().max()))
@@ -39,16 +39,15 @@ def test_a_merged_parameter_is_rounded_once(stored):
     changes = [(low_rank(seed, stored), strength) for seed, strength in enumerate((1.0, 0.75, -2.0))]
     values = values_of(torch.bfloat16)
     expected = merged_weights({"w": values}, [({"w": (change,)}, strength) for change, strength in changes])["w"]
-    made = merged(values, [Part(slice(None), 0, changes)])
+    made = merging(values, [Part(slice(None), 0, changes)])()
     assert (made != expected).float().mean() < 0.001
     torch.testing.assert_close(made, expected, rtol=2**-7, atol=2**-7)
 
 
 def test_no_more_is_multiplied_than_is_needed():
     """What bfloat16 holds, a power of two's multiple included, is one pair of factors; else there are remainders."""
-    like = values_of(torch.bfloat16)
     ranks = {
-        (stored, strength): factors([(low_rank(0, stored), strength)], 0, like)[0].shape[1]
+        (stored, strength): factors([(low_rank(0, stored), strength)], 0, torch.bfloat16)[0].shape[1]
         for stored, strength in (
             (torch.bfloat16, 1.0),
             (torch.bfloat16, -0.5),
@@ -57,7 +56,7 @@ def test_no_more_is_multiplied_than_is_needed():
         )
     }
     assert [*ranks.values()] == [5, 5, 10, 15]
-    assert factors([(low_rank(0, torch.float16), 0.7)], 0, like, exact=False)[0].shape[1] == 5
+    assert factors([(low_rank(0, torch.float16), 0.7)], 0, torch.bfloat16, exact=False)[0].shape[1] == 5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -70,7 +69,7 @@ def test_only_its_own_rows_are_changed(dtype):
         Part(slice(0, ROWS), HEADS, [(low, 1.0)]),
         Part(slice(ROWS, 2 * ROWS), 0, [(low, 0.5), (other, 2.0)]),
     ]
-    made = merged(values, parts, out=torch.full_like(values, torch.nan))
+    made = merging(values, parts, out=torch.full_like(values, torch.nan))()
     expected = kept.to(torch.float32, copy=True)
     expected[:ROWS] += halved(low.delta(), HEADS)
     expected[ROWS : 2 * ROWS] += 0.5 * low.delta() + 2 * other.delta()
@@ -82,5 +81,5 @@ def test_only_its_own_rows_are_changed(dtype):
 def test_a_vector_is_changed_too():
     """A bias, and the gain of a head whose values are halved."""
     values, difference = torch.randn(8), Difference(value=torch.arange(8.0), scale=1.0)
-    made = merged(values, [Part(slice(None), 1, [(difference, 2.0)])])
+    made = merging(values, [Part(slice(None), 1, [(difference, 2.0)])])()
     assert torch.equal(made, values + 2 * halved(torch.arange(8.0), 1))

@@ -221,13 +221,13 @@ def unread(name):
 
 def test_merging_ahead_takes_no_thread_but_the_callers(tiny_checkpoint, adapters, monkeypatch):
     """The others are the transformer's, which computes meanwhile."""
-    threads, merge = set(), overlays.merged
+    threads, pack = set(), overlays.formed
 
-    def merged(*arguments):
+    def formed(*arguments, **options):
         threads.add(threading.get_ident())
-        return merge(*arguments)
+        return pack(*arguments, **options)
 
-    monkeypatch.setattr(overlays, "merged", merged)
+    monkeypatch.setattr(overlays, "formed", formed)
     transformer = Engine.load(tiny_checkpoint, device="cpu", dtype="bfloat16")._models.transformer
     overlay = Overlay(transformer, max_bytes=PLENTY)
     overlay._crew = Crew(2)

@@ -96,13 +96,13 @@ def test_a_set_that_replaces_another_is_never_beside_it(tiny_checkpoint, monkeyp
     transformer = load_transformer(layout.transformer, plan, device=CPU, dtype=torch.bfloat16, mode="off")
     made, adapters = make_overlay(transformer, plan), adapters_for(transformer)
     made.use(WHOLE, adapters.__getitem__)
-    between, held, merge = held_bytes(), [], overlays.merged
+    between, held, merge = held_bytes(), [], overlays.merging
 
-    def merged(*arguments):
+    def merging(*arguments):
         held.append(held_bytes())
         return merge(*arguments)
 
-    monkeypatch.setattr(overlays, "merged", merged)
+    monkeypatch.setattr(overlays, "merging", merging)
     made.use((("whole", 2.0),), adapters.__getitem__)
     largest = max(parameter.nbytes for parameter in transformer.parameters())
     assert held
