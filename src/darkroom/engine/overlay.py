@@ -78,8 +78,8 @@ class Overlay:
     def use(self, strengths: Strengths, load: Callable[[str], Adapter], *, steps: int = 1) -> None:
         """From now on the transformer computes with this set; the empty one is the model as it was loaded.
 
-        load: an adapter by its digest, onto the transformer's device; asked only for a set that is not kept. steps: that
-        are to be made with it; for many, matrices are packed.
+        load: an adapter by its digest, onto the transformer's device; asked only for a set that is not kept. steps:
+        that are to be made with it; for many, matrices are packed.
         """
         packed = steps >= PACK_FROM_STEPS
         with self._turn:
