@@ -65,6 +65,7 @@ HOW_PEFT = """PEFT's time over ours, by round. PEFT: `load_lora_weights`, `set_a
 begins with `unfuse_lora`, and with `delete_adapters` where files are read again."""
 HOW_PACKED = f"""For an edit of {PACK_FROM_STEPS} steps or more, matrices are packed once they are merged: that takes
 as long as about four steps with packed ones save. For fewer they are left as they are."""
+HOW_IN_TURN = "A matrix after the other: by all threads, in place of a thread for each (`engine/crew.py`)."
 HOW_READ = """Ours reads canonical files, which are mapped when loaded and whose pages are touched when they are merged.
 Converting a file into one is done once, when the LoRA is fetched."""
 
@@ -349,6 +350,7 @@ def _against_copy(found: Mapping[str, Any]) -> Iterator[str]:
         ["", "ratio", "takes"],
         [[name, f"**{_times(ratio)}**", _ms(taken[name]["total"])] for name, ratio in found["against_copy"].items()],
     )
+    yield HOW_IN_TURN
 
 
 def _times(spread: Mapping[str, float]) -> str:
