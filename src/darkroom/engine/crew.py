@@ -4,7 +4,7 @@ A product of few ranks is over before torch's threads have shared it out.
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Barrier
 from typing import TypeVar
 
@@ -29,14 +29,19 @@ class Crew:
         torch.set_num_threads(before)
 
     def each(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
-        """Does the work on all of them, in no order. Raises what any of it raises. pieces: made by the caller, all of
-        them first; with one thread each when the one before it is done."""
+        """Does the work on all of them, in no order. pieces: made by the caller, all of them first; with one thread,
+        each when the one before it is done.
+
+        Raises what any of it raises, once no thread is at work any more.
+        """
         if self._threads == 1:
             _do(work, pieces)
             return
         shared = iter([*pieces])
-        for done in [self._pool.submit(_do, work, shared) for _ in range(self._threads)]:
-            done.result()
+        done = [self._pool.submit(_do, work, shared) for _ in range(self._threads)]
+        wait(done)
+        for each in done:
+            each.result()
 
 
 def _begin(begun: Barrier) -> None:

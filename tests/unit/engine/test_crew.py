@@ -1,6 +1,7 @@
 """Threads that take many small pieces of work."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -46,3 +47,20 @@ def test_what_a_piece_raises_comes_to_the_caller(threads):
         crew.each(work, range(6))
     crew.each(done.append, range(6))
     assert sorted(done) == [*range(6)]
+
+
+def test_no_thread_is_at_work_when_one_has_failed():
+    """What the others have in hand is done before the caller hears of it."""
+    begun, done = threading.Event(), []
+
+    def work(piece):
+        if piece == 0:
+            assert begun.wait(10)
+            raise ValueError
+        begun.set()
+        time.sleep(0.1)
+        done.append(piece)
+
+    with pytest.raises(ValueError):  # noqa: PT011  it has no text
+        Crew(2).each(work, range(2))
+    assert done == [1]
