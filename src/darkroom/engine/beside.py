@@ -34,7 +34,7 @@ class Beside:
             for module in block.modules()
             if isinstance(module, nn.Linear | PackedLinear | Float8Linear) and module not in apart
         }
-        self._like = transformer.proj_out.weight
+        self._dtype = transformer.dtype
         self._targets: dict[str, Target] = {
             name: target
             for name, target in targets_of(transformer)
@@ -60,7 +60,7 @@ class Beside:
                 changes = [(change, each) for digest, each in strengths for change in adapters[digest].get(name, ())]
                 parts[target.module].append(Part(target.rows, target.heads, changes))
         for module, changed in parts.items():
-            self._hooks.append(module.register_forward_hook(_Added(changed, self._like)))
+            self._hooks.append(module.register_forward_hook(_Added(changed, self._dtype)))
         self.merged = frozenset({(), strengths})
 
     def _without_matrices(self, adapter: Adapter) -> Adapter:
@@ -70,14 +70,14 @@ class Beside:
 class _Added:
     """What the changes of one matrix add to its product."""
 
-    def __init__(self, parts: Sequence[Part], like: Tensor) -> None:
+    def __init__(self, parts: Sequence[Part], dtype: torch.dtype) -> None:
         self._parts: list[tuple[slice, Tensor, Tensor]] = []
         self._wide: list[Part] = []
         for part in parts:
             low_rank = [(change, strength) for change, strength in part.changes if isinstance(change, LowRank)]
             others = [(change, strength) for change, strength in part.changes if not isinstance(change, LowRank)]
             if low_rank:
-                self._parts.append((part.rows, *factors(low_rank, part.heads, like.dtype, exact=False)))
+                self._parts.append((part.rows, *factors(low_rank, part.heads, dtype, exact=False)))
             if others:
                 self._wide.append(Part(part.rows, part.heads, others))
 
@@ -88,7 +88,7 @@ class _Added:
         for part in self._wide:
             # Of no low rank, so made anew at each call rather than kept: there is no room for it.
             for change, strength in part.changes:
-                delta = strength * change.delta().to(tokens.device)
+                delta = strength * change.delta()
                 delta = halved(delta, part.heads) if part.heads else delta
                 product[:, part.rows] += F.linear(tokens, delta.to(tokens.dtype))
         return output

@@ -88,12 +88,13 @@ class Overlay:
                 self._make_room({})
             elif strengths in self._kept:
                 self._kept.move_to_end(strengths)
-                self._put_in(self._kept[strengths], packed=packed)
+                for place in self._kept[strengths]:
+                    self._put_in(place, self._kept[strengths], packed=packed)
             else:
                 changes = self._changes([(load(digest), strength) for digest, strength in strengths])
                 evicted = self._make_room(changes)
                 self._kept[strengths] = self._merge(changes, evicted, packed=packed, in_place=True)
-            self._put_back(self._pristine.keys() - self._kept.get(strengths, {}).keys())
+            self._crew.each(self._put_back, self._pristine.keys() - self._kept.get(strengths, {}).keys())
             self._in_use = strengths
             self._tell_merged()
 
@@ -112,23 +113,16 @@ class Overlay:
             self._kept[strengths] = self._merge(changes, evicted, packed=steps >= PACK_FROM_STEPS, in_place=False)
             self._tell_merged()
 
-    def _put_back(self, places: Iterable[Place]) -> None:
-        """The pristine ones, in the form they were in at first."""
+    def _put_back(self, place: Place) -> None:
+        """The pristine one, in the form it was in at first."""
+        if place not in self._bare:
+            pristine = self._pristine[place]
+            self._bare[place] = hold(*place, pristine.values.to(pristine.home))
+        self._place(place, self._bare, packed=True)
 
-        def put_back(place: Place) -> None:
-            if place not in self._bare:
-                pristine = self._pristine[place]
-                self._bare[place] = hold(*place, pristine.values.to(pristine.home))
-            self._place(place, self._bare, packed=True)
-
-        self._crew.each(put_back, places)
-
-    def _put_in(self, merged: dict[Place, Held], *, packed: bool) -> None:
-        def put_in(place: Place) -> None:
-            self._place(place, merged, packed=packed)
-            self._bare.pop(place, None)
-
-        self._crew.each(put_in, [*merged])
+    def _put_in(self, place: Place, merged: dict[Place, Held], *, packed: bool) -> None:
+        self._place(place, merged, packed=packed)
+        self._bare.pop(place, None)
 
     def _place(self, place: Place, among: dict[Place, Held], *, packed: bool) -> None:
         held = among[place] = formed(*place, among[place], packed=packed)
@@ -166,11 +160,11 @@ class Overlay:
 
         def make(merge: tuple[Place, torch.device, Callable[[], Tensor]]) -> None:
             place, home, merged = merge
-            held = tuple(each.to(home) for each in hold(*place, merged()))
-            made[place] = formed(*place, held, packed=packed)
+            made[place] = tuple(each.to(home) for each in hold(*place, merged()))
             if in_place:
-                self._place(place, made, packed=packed)
-                self._bare.pop(place, None)
+                self._put_in(place, made, packed=packed)
+            else:
+                made[place] = formed(*place, made[place], packed=packed)
 
         def merges() -> Iterator[tuple[Place, torch.device, Callable[[], Tensor]]]:
             for place, parts in changes.items():
