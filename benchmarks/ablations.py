@@ -31,6 +31,7 @@ class Ablation:
 def ablations(engine: Engine, checkpoint: Path) -> list[Ablation]:
     transformer = engine._models.transformer
     fused = transformer.blocks[0].attn.kernels.joined is not PLAIN.joined
+    by_products = transformer.blocks[0].attn.kernels.attend is not PLAIN.attend
     packed = any(isinstance(module, PackedLinear) for module in transformer.modules())
     their_vae = AutoencoderKLQwenImage.from_pretrained(checkpoint / "vae", torch_dtype=transformer.dtype)
     unpacked = partial(without.packed_weights, stored=without.unpacked(checkpoint, engine.dtype))
@@ -41,6 +42,7 @@ def ablations(engine: Engine, checkpoint: Path) -> list[Ablation]:
         ("both prompts in one pass", without.both_prompts_at_once, "denoise", True),
         ("norm and rotation of queries and keys in one compiled kernel", without.compiled_rotation, "denoise", fused),
         ("GELU compiled", without.compiled_gelu, "denoise", fused),
+        ("attention by two products", without.attention_by_products, "denoise", by_products),
         ("modulation within the layer norm, gate within the sum", without.modulation_in_the_norm, "denoise", True),
         ("queries, keys and values by one matrix", without.fused_projections, "denoise", True),
         ("last block for the result's tokens alone", without.short_last_block, "denoise", True),

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKLQwenImage
 from torch import Tensor, nn
 
 from benchmarks.work import MEMO_BYTES
-from darkroom.engine import denoise, models, transformer, vae_model
+from darkroom.engine import denoise, models, vae_model
 from darkroom.engine.device import Precision
 from darkroom.engine.engine import Engine
 from darkroom.engine.kernels import EPS, PLAIN, Kernels
@@ -64,7 +64,7 @@ def fused_projections(engine: Engine) -> Iterator[None]:
                 self.kernels.joined(own_text[n][:, None], own_image[n][:, None], *gains[n], rope.cos, rope.sin)[0]
                 for n in range(2)
             )
-            mixed = transformer._attend(query, key, torch.cat([own_text[2], own_image[2]]))
+            mixed = self.kernels.attend(query, key, torch.cat([own_text[2], own_image[2]]))
             image_mixed.append(mixed[tokens:])
             text_mixed.append(mixed[:tokens])
             start += tokens
@@ -105,6 +105,13 @@ def compiled_rotation(engine: Engine) -> Iterator[None]:
 def compiled_gelu(engine: Engine) -> Iterator[None]:
     """GELU as torch has it."""
     with _kernels(engine, lambda kernels: replace(kernels, gelu=PLAIN.gelu)):
+        yield
+
+
+@contextmanager
+def attention_by_products(engine: Engine) -> Iterator[None]:
+    """Attention by torch's own kernel."""
+    with _kernels(engine, lambda kernels: replace(kernels, attend=PLAIN.attend)):
         yield
 
 

@@ -1,5 +1,5 @@
-"""The transformer's small operations, each one pass over memory where the device has a way: between matrix products
-they take the time, not the arithmetic.
+"""The transformer's operations beside its matrices. The small ones are each one pass over memory where the device has a
+way: between matrix products they take the time, not the arithmetic.
 
 `PLAIN` is torch as it is, and what the others are held against. `compiled` is the same functions, fused by torch's
 compiler; `triton_kernels.TRITON` are written for CUDA. Queries and keys come with the pairs that positions turn as two
@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  its customary name
 from torch import Tensor
 
+from darkroom.engine.attention import Attend, fused
+
 EPS = 1e-6
 
 
@@ -29,6 +31,7 @@ class Kernels:
     side by side, as [tokens, parts, heads, head_dim]; each part of both, one below the other. The first parts, as many
     as there are gains, [head_dim] each, by RMS norm over the last axis and the rotation of its halves; the others as
     they are. cos, sin: [tokens of both, head_dim / 2].
+    attend(query, key, value): attention, see `attention`.
     modulated(x, scale, shift, first): layer norm of x, [B, tokens, D], times scale plus shift. scale, shift: [1, D], or
     [2, D] with a row for the `first` tokens and one for the others.
     gated(x, gate, update, first): x plus gate times update; gate as `modulated` has its scale.
@@ -39,6 +42,7 @@ class Kernels:
     """
 
     joined: Callable[[Tensor, Tensor, Gains, Gains, Tensor, Tensor], tuple[Tensor, ...]]
+    attend: Attend
     modulated: Callable[[Tensor, Tensor, Tensor, int], Tensor]
     gated: Callable[[Tensor, Tensor, Tensor, int], Tensor]
     gated_modulated: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -113,6 +117,7 @@ def _to_float8(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 PLAIN = Kernels(
     joined=_joined,
+    attend=fused,
     modulated=_modulated,
     gated=_gated,
     gated_modulated=_gated_modulated,
@@ -125,14 +130,14 @@ PLAIN = Kernels(
 def compiled() -> Kernels:
     """Fused at their first call, for all sizes at once."""
 
-    def fused(function: Callable[..., Any]) -> Any:
+    def compile_(function: Callable[..., Any]) -> Any:
         return torch.compile(function, dynamic=True, fullgraph=True, options={"compile_threads": 1})
 
     return replace(
         PLAIN,
-        joined=fused(_joined),
-        gelu=fused(_gelu_by_sigmoid),
-        to_float8=fused(_to_float8),
+        joined=compile_(_joined),
+        gelu=compile_(_gelu_by_sigmoid),
+        to_float8=compile_(_to_float8),
     )
 
 

@@ -1,6 +1,6 @@
 """A checkpoint's three models, where the memory plan has them and in the form they compute in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
@@ -9,6 +9,7 @@ import torch
 from darkroom.checkpoint.compare import compare
 from darkroom.checkpoint.layout import Component, Layout
 from darkroom.checkpoint.tensors import UNUSED, needed_tensors
+from darkroom.engine import attention
 from darkroom.engine.beside import Beside
 from darkroom.engine.fusion import CompileMode, choose
 from darkroom.engine.lend import HOST, lend_from_host
@@ -68,7 +69,7 @@ def load_transformer(
     Raises `BadCheckpoint`, `BadSetting`.
     """
     blocks_bytes = plan[Part.BLOCKS].size_bytes
-    chosen = choose(mode, device, blocks_bytes)
+    chosen = replace(choose(mode, device, blocks_bytes), attend=attention.choose(device, dtype))
     with WithoutMemory():
         transformer = Transformer(TransformerConfig.read(component.config), chosen)
     keep_at = {Place.DEVICE: device, Place.HOST: HOST, Place.NONE: None}[plan.run_copy]

@@ -209,7 +209,7 @@ class JointAttention(nn.Module):
         text_qkv = self._by_head(self.add_qkv_proj(text), 3)
         gains = (self.norm_added_q.weight, self.norm_added_k.weight), (self.norm_q.weight, self.norm_k.weight)
         mixed = [
-            _attend(*self.kernels.joined(own_text, own_image, *gains, rope.cos, rope.sin))
+            self.kernels.attend(*self.kernels.joined(own_text, own_image, *gains, rope.cos, rope.sin))
             for own_text, own_image, rope in zip(
                 torch.split(text_qkv[0], [*joint.text_tokens]), image_qkv, joint.ropes, strict=True
             )
@@ -232,7 +232,8 @@ class JointAttention(nn.Module):
         ):
             at = rope.rows(len(own_text), len(own_text) + read)
             asked = self.kernels.joined(query[:0], query, asking, asking, at.cos, at.sin)
-            mixed.append(_attend(*asked, *self.kernels.joined(own_text, own_image, *answering, rope.cos, rope.sin)))
+            answers = self.kernels.joined(own_text, own_image, *answering, rope.cos, rope.sin)
+            mixed.append(self.kernels.attend(*asked, *answers))
         update: Tensor = self.to_out[0](torch.stack(mixed))
         return update
 
@@ -301,9 +302,3 @@ class OutputNorm(nn.Module):
 def _by_part(modulation: Tensor, parts: int) -> Tensor:
     """[timesteps, parts · D] → [parts, timesteps, D]."""
     return torch.unflatten(modulation, -1, (parts, -1)).transpose(0, 1)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """[tokens, heads, head_dim] each → [query tokens, D]."""
-    query, key, value = (each.transpose(0, 1)[None] for each in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1)

@@ -180,6 +180,7 @@ def _whole_tokens(x: Tensor) -> Tensor:
 
 TRITON = Kernels(
     joined=_joined,
+    attend=PLAIN.attend,
     modulated=_modulated,
     gated=_gated,
     gated_modulated=_gated_modulated,
