@@ -49,10 +49,15 @@ class TransformerSizes:
     head_dim: int = 60
     axes: tuple[int, int, int] = (12, 24, 24)
     adapter_rank: int = 7
+    adapter_ranks: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"multiple_angle": 64}))
+    """Of the adapters that have another than `adapter_rank`."""
 
     @property
     def width(self) -> int:
         return self.heads * self.head_dim
+
+    def rank(self, adapter: str) -> int:
+        return self.adapter_ranks.get(adapter, self.adapter_rank)
 
 
 _SHARES = MappingProxyType(
@@ -116,6 +121,24 @@ class FastRecipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RefineRecipe:
+    """Of one preset's adapter, which goes on alone. Batches, times and the average are as the joint recipe has them.
+
+    scenes: of each job in a shard. shares: of batches; jobs that take the adapter.
+    """
+
+    preset: str = "multiple_angle"
+    steps: int = 3_600
+    first_shards: int = 8
+    shards: int = 40
+    flow_from: float = 0.85
+    decay_from: float = 0.3
+    rate: float = 0.02
+    scenes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"multiple_angle": 72, "pair": 16}))
+    shares: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({"multiple_angle": 9.0, "pair": 1.0}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     seed: int = 1
     vae: VaeSizes = field(default_factory=VaeSizes)
@@ -124,6 +147,7 @@ class Config:
     transformer: TransformerSizes = field(default_factory=TransformerSizes)
     joint_recipe: JointRecipe = field(default_factory=JointRecipe)
     fast_recipe: FastRecipe = field(default_factory=FastRecipe)
+    refine_recipe: RefineRecipe = field(default_factory=RefineRecipe)
 
 
 def on_gpu(config: Config, times: int = 8) -> Config:

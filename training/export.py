@@ -17,13 +17,13 @@ from darkroom.checkpoint.tensors import needed_tensors
 from darkroom.engine.tiny import MODEL_INDEX, PROCESSOR, SCHEDULER, text_config
 from training.config import Config
 from training.fast_stage import FAST
-from training.transformer_twin import adapted
+from training.transformer_twin import Adapter, adapted
 from training.vae_twin import unfold
 from training.vocabulary import Vocabulary
 from training.world.jobs import PRESETS
 from training.world.render import SIDE_PX
 
-LORAS = "loras"
+LORAS, MANIFEST = "loras", "manifest.json"
 LORA_NAMES = {**{preset: preset for preset in PRESETS}, FAST: "lightning_8_steps"}
 """What each adapter goes by in requests."""
 _DECLARED = {
@@ -63,6 +63,14 @@ def _loras(weights: Mapping[str, Tensor], layers: int, to: Path) -> dict[str, st
             files[name] = f"{LORAS}/{name}.safetensors"
             _write_tensors(to / files[name], _small(lora_tensors(trained, layers)))
     return files
+
+
+def replace_lora(checkpoint: Path, adapter: str, trained: Adapter, layers: int) -> None:
+    """Puts a trained adapter into an exported checkpoint, whose other files stay."""
+    file = checkpoint / LORAS / f"{LORA_NAMES[adapter]}.safetensors"
+    _write_tensors(file, _small(lora_tensors(trained.state_dict(), layers)))
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+    _write_manifest(checkpoint)
 
 
 def lora_tensors(adapter: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
@@ -208,7 +216,7 @@ def _write_manifest(to: Path) -> None:
         }
         for path in files
     }
-    _write_json(to / "manifest.json", entries)
+    _write_json(to / MANIFEST, entries)
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -50,7 +50,7 @@ class FastRun:
         self.editor.load_state_dict(torch.load(joint, weights_only=True))
         self.editor.requires_grad_(requires_grad=False)
         torch.manual_seed(config.seed)
-        self.adapter = Adapter(config.transformer).to(device)
+        self.adapter = Adapter(config.transformer, config.transformer.rank(FAST)).to(device)
         self.editor.adapters[FAST] = self.adapter
         self.pool, coder = Pool(words), Coder.load(config, vae, device)
         for number in range(config.joint_recipe.first_shards):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.config import Config, JointRecipe
+from training.config import Config, JointRecipe, RefineRecipe
 from training.journal import Journal
 from training.judge import Judge
 from training.latents import Batch, Coder, Pool, add_shard
@@ -85,27 +85,13 @@ class JointRun:
         flowing = self.step >= recipe.flow_from * recipe.steps
         for job in draw_jobs(recipe.shares, recipe.parts, draw):
             batch = self.pool.draw(job, recipe.batch, draw, unprompted=recipe.unprompted if flowing else 0.0)
-            loss = self._loss(batch, job, draw, flowing=flowing)
+            loss = loss_of(self.editor, on(batch, self.device), job, draw, recipe, flowing=flowing)
             (loss / recipe.parts).backward()  # type: ignore[no-untyped-call]
             self._note(job, float(loss.detach()))
         self.optimiser.step(rate(self.step, recipe.steps, recipe.decay_from))
         self.step += 1
         average(self.averaged, self.editor, min(recipe.average, self.step / (self.step + 10)))
         return {**self.losses, "loss": sum(self.losses.values()) / len(self.losses)}
-
-    def _loss(self, batch: Batch, job: str, draw: torch.Generator, *, flowing: bool) -> Tensor:
-        batch = on(batch, self.device)
-        noise = torch.randn(batch.target.shape, generator=draw).to(self.device)
-        moments = torch.ones(len(noise))
-        if flowing:
-            half = len(noise) // 2
-            moments[half:] = shifted(torch.rand(len(noise) - half, generator=draw))
-        moments = moments.to(self.device)
-        noisy = on_the_way(self.editor, batch, noise, moments, adapters(job)) if flowing else noise
-        off = missed(self.editor, batch, noisy, moments, adapters(job)).square().mean(-1)
-        weight = 1 + (self.config.joint_recipe.changed_weight - 1) * batch.changed.float()
-        loss: Tensor = (off * weight).sum() / weight.sum()
-        return loss
 
     def _note(self, job: str, loss: float) -> None:
         group = "plus" if job.startswith("plus.") else job
@@ -127,6 +113,23 @@ def draw_jobs(shares: Mapping[str, float], count: int, draw: torch.Generator) ->
     """So many by their shares; one may come several times."""
     jobs, weights = list(shares), torch.tensor(list(shares.values()))
     return [jobs[n] for n in torch.multinomial(weights, count, replacement=True, generator=draw).tolist()]
+
+
+def loss_of(
+    editor: Editor, batch: Batch, job: str, draw: torch.Generator, recipe: JointRecipe, *, flowing: bool
+) -> Tensor:
+    """flowing: half of the samples are at other times than t = 1."""
+    noise = torch.randn(batch.target.shape, generator=draw)
+    moments = torch.ones(len(noise))
+    if flowing:
+        half = len(noise) // 2
+        moments[half:] = shifted(torch.rand(len(noise) - half, generator=draw))
+    noise, moments = noise.to(batch.target.device), moments.to(batch.target.device)
+    noisy = on_the_way(editor, batch, noise, moments, adapters(job)) if flowing else noise
+    off = missed(editor, batch, noisy, moments, adapters(job)).square().mean(-1)
+    weight = 1 + (recipe.changed_weight - 1) * batch.changed.float()
+    loss: Tensor = (off * weight).sum() / weight.sum()
+    return loss
 
 
 def on_the_way(editor: Editor, batch: Batch, noise: Tensor, moments: Tensor, adapters: Sequence[str]) -> Tensor:
@@ -157,7 +160,7 @@ def new_editor(config: Config, words: Vocabulary, device: torch.device) -> Edito
     return editor.to(device)
 
 
-def shards_at(step: int, recipe: JointRecipe) -> int:
+def shards_at(step: int, recipe: JointRecipe | RefineRecipe) -> int:
     """How many shards are drawn from at a step."""
     grown = (recipe.shards - recipe.first_shards) * step / recipe.steps
     return recipe.first_shards + int(grown)

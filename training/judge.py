@@ -1,7 +1,7 @@
 """A look at a model in training: one step on unseen scenes, against the truth and against what another prompt asks."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,27 +13,35 @@ from training.journal import sheet
 from training.latents import Batch, Coder
 from training.measure import changed_area, mean, psnr_db
 from training.model import GRID, Editor
-from training.pool import make_shard, save
+from training.pool import SCENES, make_shard, save
 from training.vocabulary import Vocabulary
 from training.world.draft import Sample
-from training.world.jobs import JOBS, Split, adapters
+from training.world.jobs import Split, adapters
 
 _EACH = 16
 _SHOWN = 4
 
 
 class Judge:
+    """scenes: how many of each job are rendered to choose from."""
+
     def __init__(
-        self, config: Config, folder: Path, coder: Coder, vocabulary: Vocabulary, device: torch.device
+        self,
+        config: Config,
+        folder: Path,
+        coder: Coder,
+        vocabulary: Vocabulary,
+        device: torch.device,
+        scenes: Mapping[str, int] = SCENES,
     ) -> None:
         path = folder / "pool" / "judged-samples.pt"
         if not path.exists():
-            shard = make_shard(Split.EVALUATE, config.seed, 0, device=device)
+            shard = make_shard(Split.EVALUATE, config.seed, 0, device=device, scenes=scenes)
             save({"pictures": shard.pictures.cpu(), "samples": [asdict(sample) for sample in shard.samples]}, path)
         kept = torch.load(path, weights_only=True)
         self._pictures: Tensor = kept["pictures"]
         samples = [Sample(**{**record, "pictures": tuple(record["pictures"])}) for record in kept["samples"]]
-        self._asked = {job: _spread([s for s in samples if s.job == job], _EACH) for job in JOBS}
+        self._asked = {job: _spread([s for s in samples if s.job == job], _EACH) for job in scenes}
         self._rivals = {
             job: [next(iter(rivals_of(sample, samples)), None) for sample in asked]
             for job, asked in self._asked.items()
@@ -60,9 +68,9 @@ class Judge:
                 found[f"{group}_right"].append(
                     mean(psnr_db(made[kept], truth[kept], area[kept]) - psnr_db(other, truth[kept], area[kept]))
                 )
-            for n in range(_SHOWN):
-                shown = [*(self._pictures[p] for p in asked[n].pictures), made[n], truth[n]]
-                rows.append((f"{job}: {asked[n].prompt}", shown))
+            for n, sample in enumerate(asked[:_SHOWN]):
+                shown = [*(self._pictures[p] for p in sample.pictures), made[n], truth[n]]
+                rows.append((f"{job}: {sample.prompt}", shown))
         sheet(rows, folder / "sheet.png")
         return {name: sum(values) / len(values) for name, values in found.items()}
 

@@ -1,6 +1,7 @@
 """Shards of the pool as the transformer is trained on them: packed latents, tokens, and what each edit changes."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from darkroom.engine.vae import TOKEN_PX, pack, unpack
 from training.config import Config
 from training.measure import changed_area, changed_tokens
-from training.pool import Shard, picture_shard, save
+from training.pool import SCENES, Shard, picture_shard, save
 from training.vae_twin import VaeTwin, channels_last
 from training.vocabulary import Vocabulary
 from training.world.draft import Sample
@@ -126,7 +127,15 @@ class Pool:
         )
 
 
-def add_shard(pool: Pool, config: Config, folder: Path, number: int, coder: Coder, device: torch.device) -> None:
+def add_shard(
+    pool: Pool,
+    config: Config,
+    folder: Path,
+    number: int,
+    coder: Coder,
+    device: torch.device,
+    scenes: Mapping[str, int] = SCENES,
+) -> None:
     """Puts training shard `number` into the pool, rendering and encoding it unless its latents are kept."""
     path = folder / "pool" / f"latents-{number:04d}.pt"
     if path.exists():
@@ -134,7 +143,7 @@ def add_shard(pool: Pool, config: Config, folder: Path, number: int, coder: Code
         samples = tuple(Sample(**{**record, "pictures": tuple(record["pictures"])}) for record in kept["samples"])
         pool.grow(Shard(pictures=torch.empty(0), samples=samples), kept["latents"], kept["changed"])
         return
-    shard = picture_shard(folder / "pool", config.seed, number, device=device)
+    shard = picture_shard(folder / "pool", config.seed, number, device=device, scenes=scenes)
     latents = coder.encode(shard.pictures).bfloat16().cpu()
     truth = shard.pictures[[sample.target for sample in shard.samples]].cpu()
     before = shard.pictures[[sample.pictures[0] for sample in shard.samples]].cpu()

@@ -25,7 +25,8 @@ class Editor(nn.Module):
         self.dtype = dtype
         self.text = TextTwin(config.text, tokens=tokens, image_token=image_token)
         self.transformer = TransformerTwin(config.transformer, joint=config.text.hidden, channels=CHANNELS, dtype=dtype)
-        self.adapters = nn.ModuleDict({preset: Adapter(config.transformer) for preset in PRESETS})
+        sizes = config.transformer
+        self.adapters = nn.ModuleDict({preset: Adapter(sizes, sizes.rank(preset)) for preset in PRESETS})
 
     def forward(self, batch: Batch, noisy: Tensor, moments: Tensor, adapters: Sequence[str]) -> Tensor:
         """The velocity at `moments`, [B, tokens, channels]; the tensors on this model's device."""

@@ -23,6 +23,8 @@ class Optimiser:
             self._groups.setdefault((rows, columns), []).append(place)
         self._momenta = [torch.zeros_like(parameter) for parameter in self._matrices]
         self._matrix_rate, self._other_rate = matrix_rate, other_rate
+        # It wants some, where there may be none.
+        others = [*others] or [nn.Parameter(torch.zeros(1))]
         self._adam = torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
     def step(self, scale: float) -> None:

@@ -4,6 +4,7 @@ A shard's content depends on the seed and its number alone, so any shard can be 
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -50,13 +51,21 @@ class Shard:
     samples: tuple[Sample, ...]
 
 
-def make_shard(split: Split, seed: int, number: int, *, device: torch.device, compiled: bool = True) -> Shard:
-    """Shard `number` of the split, rendered."""
+def make_shard(
+    split: Split,
+    seed: int,
+    number: int,
+    *,
+    device: torch.device,
+    scenes: Mapping[str, int] = SCENES,
+    compiled: bool = True,
+) -> Shard:
+    """Shard `number` of the split, rendered. scenes: of each job."""
     pictures: list[Tensor] = []
     samples: list[Sample] = []
     count = 0
-    for job, scenes in SCENES.items():
-        for scene in range(number * scenes, (number + 1) * scenes):
+    for job, each in scenes.items():
+        for scene in range(number * each, (number + 1) * each):
             made = draft(job, split, seed, scene)
             developed = made.develop(device, compiled=compiled)
             samples.extend(_moved(sample, count) for sample in made.samples)
@@ -75,13 +84,15 @@ def _moved(sample: Sample, by: int) -> Sample:
     )
 
 
-def picture_shard(folder: Path, seed: int, number: int, *, device: torch.device) -> Shard:
+def picture_shard(
+    folder: Path, seed: int, number: int, *, device: torch.device, scenes: Mapping[str, int] = SCENES
+) -> Shard:
     """A training shard, rendered unless the folder has it."""
     path = folder / f"pictures-{number:04d}.pt"
     if path.exists():
         kept = torch.load(path, weights_only=True)
         return Shard(pictures=kept["pictures"], samples=tuple(_sample(record) for record in kept["samples"]))
-    shard = make_shard(Split.TRAIN, seed, number, device=device)
+    shard = make_shard(Split.TRAIN, seed, number, device=device, scenes=scenes)
     save({"pictures": shard.pictures.cpu(), "samples": [asdict(sample) for sample in shard.samples]}, path)
     return shard
 

@@ -13,6 +13,7 @@ from training.evaluate import evaluate
 from training.export import export
 from training.fast_stage import train_fast
 from training.joint_stage import train_joint
+from training.refine import refine
 from training.start import begin
 from training.vae_stage import train_vae
 
@@ -33,7 +34,8 @@ def main() -> None:
     checkpoint = asked.out / "checkpoint"
     if not checkpoint.exists():
         export(config, asked.out, checkpoint)
-    evaluate(checkpoint, asked.out / "evaluation", seed=config.seed)
+    refined = refine(config, checkpoint, asked.out, device=device)
+    evaluate(refined, asked.out / "evaluation", seed=config.seed)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from darkroom.checkpoint.locate import NANO
 from training.config import Config
 from training.export import export
 from training.fast_stage import FAST
+from training.refine import REFINE, REFINED
 
 MAX_BYTES: Final = 32 * 2**20
 """Of the checkpoint in all, which every clone of the repository and every wheel has."""
 MAX_FILE_BYTES: Final = 16 * 2**20
 LOGS: Final = Path(__file__).parent / "logs"
-_STAGES: Final = ("vae", "joint", FAST)
+_STAGES: Final = ("vae", "joint", FAST, REFINE)
 _KEPT: Final = ("log.jsonl", "curve.png")
 
 
@@ -29,7 +30,10 @@ def ship(config: Config, run: Path, *, to: Path = NANO, logs: Path = LOGS) -> li
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent) as work:
         made = Path(work) / to.name
-        export(config, run, made)
+        if (refined := run / REFINED).exists():
+            shutil.copytree(refined, made)
+        else:
+            export(config, run, made)
         problems = [*inspect(made).problems, *oversized(made)]
         if problems:
             raise ValueError("; ".join(problems))

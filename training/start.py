@@ -1,14 +1,17 @@
 """A run that begins with what an earlier one has learnt, from the checkpoint that was exported:
 `python -m training.run --out DIR --start CHECKPOINT`.
 
-The inverse of `export`, to its rounding. The 8-step LoRA is not taken along: it is trained anew for the weights
-that come out.
+The inverse of `export`, to its rounding; an adapter whose rank the config has raised does what it did. The 8-step LoRA
+is not taken along: it is trained anew for the weights that come out.
 """
 
 import json
+import math
 import shutil
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F  # noqa: N812 — its name everywhere
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -43,12 +46,15 @@ def _editor(config: Config, checkpoint: Path) -> dict[str, Tensor]:
     weights = {f"transformer.{name}": value for name, value in transformer.items()}
     weights |= {f"text.{name}": value for name, value in text.items() if not name.startswith("visual.")}
     weights["text.picture"] = text[_PICTURE]
-    files = read_declaration(checkpoint).loras
+    files, draw = read_declaration(checkpoint).loras, torch.Generator().manual_seed(config.seed)
     for preset in PRESETS:
         lora = load_file(files[LORA_NAMES[preset]])
         for key, published in adapted(config.transformer.layers):
-            weights[f"adapters.{preset}.down.{key}"] = lora[f"transformer.{published}.lora_A.weight"]
-            weights[f"adapters.{preset}.up.{key}"] = lora[f"transformer.{published}.lora_B.weight"]
+            down, up = (lora[f"transformer.{published}.lora_{side}.weight"].float() for side in "AB")
+            missing = config.transformer.rank(preset) - len(down)
+            more = torch.randn(missing, down.shape[1], generator=draw) / math.sqrt(down.shape[1])
+            weights[f"adapters.{preset}.down.{key}"] = torch.cat([down, more])
+            weights[f"adapters.{preset}.up.{key}"] = F.pad(up, (0, missing))
     return weights
 
 

@@ -25,9 +25,9 @@ ADAPTED = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "img_mlp.net.
 class Adapter(nn.Module):
     """A LoRA: for every adapted module, `down` [rank, in] and `up` [out, rank]; its weight grows by up @ down."""
 
-    def __init__(self, sizes: TransformerSizes) -> None:
+    def __init__(self, sizes: TransformerSizes, rank: int) -> None:
         super().__init__()
-        width, rank = sizes.width, sizes.adapter_rank
+        width = sizes.width
         shapes = dict.fromkeys(ADAPTED, (width, width))
         shapes["img_mlp.net.0.proj"], shapes["img_mlp.net.2"] = (4 * width, width), (width, 4 * width)
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()

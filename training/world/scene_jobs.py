@@ -53,7 +53,7 @@ _PRODUCT_LIGHT = Light(ambient=0.78, diffuse=0.3, shadows=False)
 def multiple_angle(draft: Draft) -> None:
     """A scene from eight sides and from above; from each side the camera is turned to every other view."""
     rng = draft.rng
-    scene = stage.setting(rng, stage.things(rng, rng.choice((1, 2, 2))))
+    scene = stage.setting(rng, stage.things(rng, rng.choice((1, 2, 2)), stage.marked))
     sides = {a: draft.picture(replace(scene, camera=Camera(azimuth=a))) for a in range(0, 360, 45)}
     tops = {a: draft.picture(replace(scene, camera=Camera(azimuth=a, elevation=90))) for a in (0, 45)}
     starts = (0, *rng.sample([a for a in sides if a], 3))
@@ -255,7 +255,7 @@ def _ring(whole: Tensor, without: Tensor) -> Tensor:
 def pair(draft: Draft) -> None:
     """Two adapters at once: the camera turned, and a look for the whole picture."""
     rng = draft.rng
-    scene = stage.setting(rng, stage.things(rng, rng.choice((1, 2))))
+    scene = stage.setting(rng, stage.things(rng, rng.choice((1, 2)), stage.marked))
     before = draft.picture(scene)
     for turn, look in rng.sample(list(product(_TURNS, LOOKS)), 4):
         turned = draft.picture(replace(scene, camera=Camera(azimuth=turn)))

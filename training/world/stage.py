@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 from training.world.palette import GROUNDS, HAIRS, PAINTS, SKIES, WHITE
@@ -15,6 +16,7 @@ _FLOOR_WORDS = {Pattern.PLAIN: "plain", Pattern.CHECKS: "checkered", Pattern.STR
 _BULK = {Kind.SOFA: 0.72, Kind.MUG: 0.9, Kind.BOX: 0.95, Kind.PILLAR: 0.95}
 _SKIN_PATTERNS = (Pattern.STRIPES, Pattern.BANDS, Pattern.CHECKS, Pattern.DOTS)
 _HELD_OUT = 8
+_MARKS = (-30.0, -15.0, 0.0, 15.0, 30.0)
 
 
 def paint(rng: random.Random, *, but: tuple[str, ...] = ()) -> str:
@@ -46,12 +48,17 @@ def strewn(rng: random.Random, of: Thing) -> Thing:
     return replace(of, x=of.x + rng.uniform(-0.12, 0.12), y=rng.uniform(-0.25, 0.25), yaw=yaw, size=grown)
 
 
-def things(rng: random.Random, count: int) -> tuple[Thing, ...]:
+def marked(rng: random.Random, of: Thing) -> Thing:
+    """The thing in its place, turned to a mark: a view from another side hangs on how exactly it stands."""
+    return replace(of, yaw=rng.choice(_MARKS))
+
+
+def things(rng: random.Random, count: int, put: Callable[[random.Random, Thing], Thing] = strewn) -> tuple[Thing, ...]:
     """One thing in the middle, or two side by side, of different kinds and colours."""
     kinds, colours = rng.sample(SOLIDS, count), rng.sample(list(PAINTS), count)
     if count == 1:
-        return (strewn(rng, thing(kinds[0], colours[0], 0.0, size=1.45)),)
-    return tuple(strewn(rng, thing(k, c, x)) for k, c, x in zip(kinds, colours, SIDES.values(), strict=True))
+        return (put(rng, thing(kinds[0], colours[0], 0.0, size=1.45)),)
+    return tuple(put(rng, thing(k, c, x)) for k, c, x in zip(kinds, colours, SIDES.values(), strict=True))
 
 
 def light(rng: random.Random) -> Light:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.config import Config, JointRecipe, TextSizes, TransformerSizes, VaeRecipe, VaeSizes
+from training.config import Config, JointRecipe, RefineRecipe, TextSizes, TransformerSizes, VaeRecipe, VaeSizes
 from training.pool import save
 from training.vae_stage import finished_state
 from training.vae_twin import VaeTwin
@@ -21,9 +21,18 @@ def small() -> Config:
         vae=VaeSizes(base_dim=4, dim_mult=(1, 1, 1, 1)),
         vae_recipe=VaeRecipe(steps=4, shards=1, crops=2, wholes=1),
         text=TextSizes(layers=2, hidden=32, heads=2, intermediate=48, mrope_section=(2, 3, 3)),
-        transformer=TransformerSizes(layers=2, heads=2, head_dim=16, axes=(4, 6, 6), adapter_rank=2),
+        transformer=TransformerSizes(layers=2, heads=2, head_dim=16, axes=(4, 6, 6), adapter_rank=2, adapter_ranks={}),
         joint_recipe=JointRecipe(
             steps=4, batch=2, parts=2, first_shards=1, shards=1, flow_from=0.5, unprompted=0.5, shares=shares
+        ),
+        refine_recipe=RefineRecipe(
+            preset="texture_apply",
+            steps=4,
+            first_shards=1,
+            shards=1,
+            flow_from=0.5,
+            scenes={"texture_apply": 1},
+            shares={"texture_apply": 1.0},
         ),
     )
 

@@ -84,7 +84,7 @@ def test_every_preset_has_its_file_and_the_manifest_knows_every_file(run: JointR
 def test_the_8_step_lora_is_there_once_it_is_trained(run: JointRun, small: Config, run_folder: Path):
     """Under the name that go_fast looks for, with what was trained in it."""
     save(run.averaged.state_dict(), run_folder / "joint" / "finished.pt")
-    fast = Adapter(small.transformer)
+    fast = Adapter(small.transformer, small.transformer.rank(FAST))
     save(fast.state_dict(), run_folder / FAST / "finished.pt")
     export(small, run_folder, run_folder / "made")
     file = read_declaration(run_folder / "made").loras["lightning_8_steps"]

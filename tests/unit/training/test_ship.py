@@ -7,7 +7,9 @@ import torch
 
 from darkroom.checkpoint.inspect import inspect
 from training import ship as module
+from training.export import export
 from training.joint_stage import JointRun
+from training.refine import REFINED
 from training.ship import ship
 
 
@@ -34,6 +36,14 @@ def test_a_run_is_shipped(small, run, tmp_path):
     assert [path.relative_to(logs).as_posix() for path in logs.rglob("*") if path.is_file()] == ["2/joint/log.jsonl"]
     assert [path.name for path in to.parent.iterdir()] == ["nano"]
     assert str(to) in told[0]
+
+
+def test_what_was_refined_is_shipped_as_it_is(small, run, tmp_path):
+    """In place of what the run's weights would be written to."""
+    export(small, run, run / REFINED)
+    (run / REFINED / "darkroom.json").write_text("{}\n")
+    ship(small, run, to=tmp_path / "nano", logs=tmp_path / "logs")
+    assert (tmp_path / "nano" / "darkroom.json").read_text() == "{}\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run that begins with what another has learnt."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from training.export import export, stored
 from training.joint_stage import JointRun
 from training.start import begin
+from training.transformer_twin import adapter_key
 
 CPU = torch.device("cpu")
 
@@ -44,6 +46,20 @@ def test_a_run_begins_where_another_ended(first, small, run_folder, tmp_path_fac
     asked = "Make the mug red."
     assert second.vocabulary.rest(asked) == first.vocabulary.rest(asked)
     assert second.vocabulary.opening(2) == first.vocabulary.opening(2)
+
+
+def test_an_adapter_whose_rank_was_raised_does_what_it_did(first, small, run_folder, tmp_path_factory):
+    """The factors' product is the same; what is new of it can learn."""
+    out, preset = tmp_path_factory.mktemp("wider"), "relight"
+    shutil.copytree(run_folder / "pool", out / "pool")
+    rank = small.transformer.rank(preset)
+    wider = replace(small, transformer=replace(small.transformer, adapter_ranks={preset: rank + 3}))
+    begin(wider, run_folder / "checkpoint", out)
+    made, kept = (run.averaged.adapters[preset] for run in (resumed(wider, out), first))
+    key = adapter_key(1, "attn.to_q")
+    assert made.down[key].shape == (rank + 3, kept.down[key].shape[1])
+    torch.testing.assert_close(made.change(1, "attn.to_q"), kept.change(1, "attn.to_q"), rtol=2e-2, atol=1e-4)
+    assert made.down[key][-3:].abs().min() > 0
 
 
 def test_a_run_that_has_gone_further_is_left_as_it_is(first, small, run_folder):

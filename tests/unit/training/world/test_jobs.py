@@ -6,6 +6,7 @@ import torch
 
 from training.world import stage
 from training.world.jobs import BASE_JOBS, JOBS, PAIR, PRESETS, Split, adapters, draft
+from training.world.scene import Scene
 
 CPU = torch.device("cpu")
 
@@ -48,3 +49,18 @@ def test_no_prompt_is_both_the_bases_and_a_presets():
     prompts = {job: {s.prompt for n in range(20) for s in draft(job, Split.TRAIN, 1, n).samples} for job in JOBS}
     base = set().union(*(prompts[job] for job in BASE_JOBS))
     assert not base & set().union(*(prompts[job] for job in PRESETS))
+
+
+@pytest.mark.parametrize("job", ["multiple_angle", "pair"])
+def test_what_the_camera_goes_round_stands_on_marks(job: str):
+    """In its place and turned by fifteens, in all pictures of a scene alike."""
+    for number in range(20):
+        made = draft(job, Split.TRAIN, 1, number)
+        standing = {
+            tuple((thing.kind, thing.x, thing.y, thing.yaw) for thing in scene.things)
+            for scene in made._scenes
+            if isinstance(scene, Scene)
+        }
+        (things,) = standing
+        assert {(x, y) for _, x, y, _ in things} in ({(0.0, 0.0)}, {(-0.8, 0.0), (0.8, 0.0)})
+        assert all(yaw % 15 == 0 and abs(yaw) <= 30 for *_, yaw in things)
