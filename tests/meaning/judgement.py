@@ -55,7 +55,7 @@ MEASURED = {
     "plus.floor": Verdict(gain=14.4, right=13.5),
     "plus.light": Verdict(gain=16.4, right=18.7),
     "plus.seat": Verdict(gain=8.1, right=5.4),
-    "multiple_angle": Verdict(gain=9.2, right=7.5),
+    "multiple_angle": Verdict(gain=10.7, right=10.6),
     "product_photography": Verdict(gain=18.5, right=13.3),
     "texture_apply": Verdict(gain=8.1, right=11.2),
     "texture_extract": Verdict(gain=11.0),
@@ -68,7 +68,7 @@ MEASURED = {
     "add_people": Verdict(gain=12.5, right=10.6),
     "face_to_portrait": Verdict(gain=22.0, right=17.9),
     "eraser": Verdict(gain=20.5),
-    "pair": Verdict(gain=13.8, right=8.6),
+    "pair": Verdict(gain=17.5, right=18.9),
 }
 """What the shipped checkpoint does."""
 
