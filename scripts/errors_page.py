@@ -39,7 +39,8 @@ end a request as FAILED where it shows only when the whole file has come.
 `WWW-Authenticate`, 416 `Content-Range`.
 
 A worker that dies is replaced and its request made again; one that loses three workers ends FAILED with `worker_lost`,
-which on v1 is 502: the same sent again may work. A 502 without this body is from a proxy that did not find Darkroom
+which on v1 is 502: the same sent again may work, under a new `Idempotency-Key` if it had one: the
+old one stands for the request that failed. A 502 without this body is from a proxy that did not find Darkroom
 itself. A 504 is not the end of the request, which goes on: its result is found under the id in the body.
 
 """

@@ -79,15 +79,13 @@ class _Inputs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Checked:
-    """A request that may be accepted, once it is known which files its LoRAs are. params: as the card has checked
+    """A request as its card takes it: its pictures and LoRAs are still to be looked at. params: as the card has checked
     them."""
 
     asked: Asked
     card: Card
     params: Mapping[str, Value | None]
     idempotency: Idempotency | None
-    inputs: _Inputs
-    loras: tuple[AskedLora, ...]
 
 
 class Admission:
@@ -126,21 +124,27 @@ class Admission:
         checked = await asyncio.to_thread(self._check, asked)
         if isinstance(checked, Accepted):
             return checked
-        if not (self._loras and checked.loras):
-            return await asyncio.to_thread(self._accept, checked, ())
+        inputs = await self._inputs(checked)
+        asked_loras = await asyncio.to_thread(self._asked_loras, checked)
+        if not (self._loras and asked_loras):
+            return await asyncio.to_thread(self._accept, checked, inputs, ())
         started = time.perf_counter()
-        loras = await self._loras.resolve(checked.loras)
-        return await asyncio.to_thread(self._accept, checked, loras, time.perf_counter() - started)
+        loras = await self._loras.resolve(asked_loras)
+        return await asyncio.to_thread(self._accept, checked, inputs, loras, time.perf_counter() - started)
 
     def _check(self, asked: Asked) -> _Checked | Accepted:
-        """Blocks for the ledger and for decoding. Raises `RequestError`, `LoraError`."""
+        """Blocks for the ledger. Raises `RequestError`."""
         card = self._card(asked)
         params = card.check(asked.params, text=asked.text)
         named = _idempotency(asked.idempotency_name, card, params)
         # Before the pictures are looked at: what was accepted once is answered, though a link in it has expired since.
         if named and (earlier := self._ledger.replay(asked.key.id, named)):
             return earlier
-        inputs = self._inputs(card, params, asked.request_id)
+        return _Checked(asked=asked, card=card, params=params, idempotency=named)
+
+    def _asked_loras(self, checked: _Checked) -> tuple[AskedLora, ...]:
+        """Blocks for the disk. Raises `RequestError`, `LoraError`."""
+        card, params = checked.card, checked.params
         loras = _loras(params)
         for lora in loras:
             if self._loras is None:
@@ -148,11 +152,13 @@ class Admission:
             self._loras.check(lora)
         if _is_fast(card, params) and self._loras and self._loras.has(self._lightning):
             loras += (AskedLora(field=FAST, named=self._lightning, is_preset=True),)
-        return _Checked(asked=asked, card=card, params=params, idempotency=named, inputs=inputs, loras=loras)
+        return loras
 
-    def _accept(self, checked: _Checked, loras: tuple[LoraRef, ...], resolve_s: float | None = None) -> Accepted:
+    def _accept(
+        self, checked: _Checked, inputs: _Inputs, loras: tuple[LoraRef, ...], resolve_s: float | None = None
+    ) -> Accepted:
         """Blocks for the disk. Raises `RequestError`."""
-        job_id, card, inputs = checked.asked.request_id, checked.card, checked.inputs
+        job_id, card = checked.asked.request_id, checked.card
         submission = Submission(
             id=job_id,
             key_id=checked.asked.key.id,
@@ -190,30 +196,31 @@ class Admission:
             raise ModelForbidden(f"This key may not use {asked.slug}, only {', '.join(asked.key.models) or 'no model'}")
         return card
 
-    def _inputs(self, card: Card, params: Mapping[str, Value | None], job_id: str) -> _Inputs:
+    async def _inputs(self, checked: _Checked) -> _Inputs:
+        """Raises `RequestError`."""
         refs: list[PictureRef] = []
         files: dict[str, bytes] = {}
-        for field in card.pictures:
-            value = params[field]
+        for field in checked.card.pictures:
+            value = checked.params[field]
             if isinstance(value, str) and _ADDRESS.match(value := value.strip()):
-                data = self._own(value, field)
+                data = await asyncio.to_thread(self._own, value, field)
                 if data is None:
                     check_address(value, field=field, allow=self._settings.fetch_allow)
                     refs.append(PictureRef(field=field, url=value))
                     continue
             elif isinstance(value, str | bytes):
-                data = read_inline(value, field=field, limits=self._limits).data
+                data = (await read_inline(value, field=field, limits=self._limits)).data
             else:
                 continue
-            name = input_name(job_id, field)
+            name = input_name(checked.asked.request_id, field)
             files[name] = data
             refs.append(PictureRef(field=field, blob=name))
         return _Inputs(refs=tuple(refs), files=files)
 
     def _own(self, url: str, field: str) -> bytes | None:
-        """The picture behind a link that this server has signed; None for any other address. Raises `InvalidField`.
+        """The picture behind a link that this server has signed; None for any other address. Blocks for the disk.
 
-        It is copied into the job's inputs, which outlive the link, and no network is asked.
+        It is copied into the job's inputs, which outlive the link, and no network is asked. Raises `InvalidField`.
         """
         found = self._links.find(url)
         if found is None:

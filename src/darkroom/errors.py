@@ -22,6 +22,7 @@
     │   ├── MethodNotAllowed
     │   ├── IdempotencyConflict
     │   ├── BodyTooLarge
+    │   ├── UploadsFull
     │   ├── RangeInvalid
     │   ├── RateLimited
     │   ├── AdapterUnavailable
@@ -165,6 +166,10 @@ class IdempotencyConflict(RequestError):
 
 class BodyTooLarge(RequestError):
     code = "body_too_large"
+
+
+class UploadsFull(RequestError):
+    code = "uploads_full"
 
 
 class RangeInvalid(RequestError):

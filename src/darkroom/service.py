@@ -104,7 +104,7 @@ class Service:
 
     async def upload(self, params: Mapping[str, object], key: Key) -> Sequence[Upload]:
         """Keep pictures for later requests. params: as they came, JSON values. Raises `RequestError`."""
-        return await asyncio.to_thread(self._uploads.take, params, key)
+        return await self._uploads.take(params, key)
 
     async def job(self, job_id: str) -> Job:
         """Raises `UnknownRequest`."""

@@ -97,7 +97,8 @@ class Settings(BaseSettings):
         default=2**30, gt=0, description="Most bytes of uploaded pictures kept at once for one key."
     )
     result_metadata: bool = Field(
-        default=True, description="Whether seed, model and request id are written into the result's file."
+        default=True,
+        description="Whether seed, model, request id and LoRAs are written into the result's file.",
     )
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

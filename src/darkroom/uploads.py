@@ -1,15 +1,16 @@
 """Uploads: pictures that a key sends once, to name them in later requests by their links."""
 
+import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import upload_name, uploads_prefix
 from darkroom.catalogue.parameter import shorten
-from darkroom.errors import InvalidField, StorageFull, UnknownField
+from darkroom.errors import InvalidField, UnknownField, UploadsFull
 from darkroom.inline import Inline, read_inline
 from darkroom.ledger.contract import Key
 from darkroom.picture import Limits
@@ -35,7 +36,7 @@ class Upload:
 
 
 class Uploads:
-    """Blocks for decoding and for the disk. clock: seconds since the epoch."""
+    """clock: seconds since the epoch."""
 
     def __init__(self, *, blobs: Folder, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._blobs = blobs
@@ -43,9 +44,12 @@ class Uploads:
         self._clock = clock
         self._limits = Limits.of(settings)
 
-    def take(self, params: Mapping[str, object], key: Key) -> list[Upload]:
+    async def take(self, params: Mapping[str, object], key: Key) -> list[Upload]:
         """Keep every picture of the request's `data_urls`, or none of them. Raises `RequestError`."""
-        pictures = self._pictures(params)
+        pictures = [await self._picture(url, f"{FIELD}[{position}]") for position, url in enumerate(_urls(params))]
+        return await asyncio.to_thread(self._keep, pictures, key)
+
+    def _keep(self, pictures: Sequence[Inline], key: Key) -> list[Upload]:
         expires_at = int(self._clock() + self._settings.upload_retention_s)
         uploads = [
             Upload(
@@ -60,24 +64,15 @@ class Uploads:
         keep(files, blobs=self._blobs, settings=self._settings)
         return uploads
 
-    def _pictures(self, params: Mapping[str, object]) -> list[Inline]:
-        for name in params:
-            if name != FIELD:
-                raise UnknownField(f"An upload has no parameter {shorten(name)!r}, only {FIELD}", field=shorten(name))
-        urls = params.get(FIELD)
-        if not isinstance(urls, list) or not 0 < len(urls) <= MAX_FILES:
-            raise InvalidField(f"{FIELD} must be a list of 1 to {MAX_FILES} data URLs", field=FIELD)
-        return [self._picture(url, f"{FIELD}[{position}]") for position, url in enumerate(urls)]
-
-    def _picture(self, url: object, field: str) -> Inline:
-        if not isinstance(url, str):
+    async def _picture(self, url: object, field: str) -> Inline:
+        if not isinstance(url, str) or "://" in url[:8]:
             raise InvalidField(f"{field} must be a data URL", field=field)
-        return read_inline(url, field=field, limits=self._limits)
+        return await read_inline(url, field=field, limits=self._limits)
 
     def _check_share(self, key: Key, size_bytes: int) -> None:
         kept_bytes = sum(self._size_bytes(name) for name, _ in self._blobs.names(uploads_prefix(key.id)))
         if kept_bytes + size_bytes > self._settings.upload_max_bytes:
-            raise StorageFull(
+            raise UploadsFull(
                 f"With this, {kept_bytes + size_bytes:,} bytes of this key's uploads would be kept, and at most "
                 f"{self._settings.upload_max_bytes:,} are; each is kept {self._settings.upload_retention_s:,.0f} s"
             )
@@ -86,3 +81,13 @@ class Uploads:
         with suppress(FileNotFoundError):
             return self._blobs.path(name).stat().st_size
         return 0
+
+
+def _urls(params: Mapping[str, object]) -> list[object]:
+    for name in params:
+        if name != FIELD:
+            raise UnknownField(f"An upload has no parameter {shorten(name)!r}, only {FIELD}", field=shorten(name))
+    urls = params.get(FIELD)
+    if not isinstance(urls, list) or not 0 < len(urls) <= MAX_FILES:
+        raise InvalidField(f"{FIELD} must be a list of 1 to {MAX_FILES} data URLs", field=FIELD)
+    return urls

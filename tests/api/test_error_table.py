@@ -122,6 +122,12 @@ def no_room(world: World) -> httpx.Response:
         return client.post(V2, json=world.params)
 
 
+def too_many_uploads(world: World) -> httpx.Response:
+    uploads = world.bare.service._uploads
+    world.monkeypatch.setattr(uploads, "_settings", uploads._settings.model_copy(update={"upload_max_bytes": 1}))
+    return world.queue.post("/upload-asset", json={"data_urls": [world.params["image"]]})
+
+
 def our_fault(world: World) -> httpx.Response:
     world.broken()
     return world.queue.post(V2, json=world.params)
@@ -176,6 +182,7 @@ PROVOKED: Mapping[str, Callable[[World], httpx.Response]] = {
     "invalid_content_type": lambda w: w.queue.post(V2, content=b"x", headers={"Content-Type": "text/plain"}),
     "idempotency_conflict": conflicting,
     "body_too_large": lambda w: w.client.post(V2, json={**w.params, "prompt": "x" * 2_000_000}),
+    "uploads_full": too_many_uploads,
     "invalid_range": lambda w: httpx.get(upload(w), headers={"Range": "bytes=99999999-"}),
     "image_unreachable": lambda w: failed(w, "missing"),
     "image_address_forbidden": lambda w: failed(w, "inside"),

@@ -225,7 +225,7 @@ class TestPictures:
     @pytest.mark.parametrize(
         ("sent", "complaint"),
         [
-            ("a photo", "is neither an http(s) address, a data URL nor base64: 'a photo'"),
+            ("photo.jpg", "is neither an http(s) address, a data URL nor base64: 'photo.jpg'"),
             ("photos/cat.jpg", "is neither"),
             ("héllo", "is neither"),
             ("x" * 10_001, "is neither"),

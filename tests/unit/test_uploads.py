@@ -1,5 +1,6 @@
 """Uploads, on a real folder, with a clock that the test sets."""
 
+import asyncio
 import base64
 import io
 
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from darkroom.blobs.folder import Folder
-from darkroom.errors import InvalidField, StorageFull, UnknownField
+from darkroom.errors import InvalidField, StorageFull, UnknownField, UploadsFull
 from darkroom.ledger.sqlite import SqliteLedger
 from darkroom.settings import Settings
 from darkroom.uploads import MAX_FILES, Uploads
@@ -40,7 +41,9 @@ def counter(tmp_path, blobs, **settings):
 
 def test_uploads_are_kept_for_their_time(tmp_path, blobs, key):
     """Each picture is kept as it came, under a name that can't be guessed and that ends in what the file really is."""
-    uploads = counter(tmp_path, blobs).take({"data_urls": [data_url("PNG"), data_url("JPEG"), data_url("PNG")]}, key)
+    uploads = asyncio.run(
+        counter(tmp_path, blobs).take({"data_urls": [data_url("PNG"), data_url("JPEG"), data_url("PNG")]}, key)
+    )
     assert [upload.file.partition(".")[2] for upload in uploads] == ["png", "jpeg", "png"]
     assert len({upload.file for upload in uploads}) == 3
     assert {upload.expires_at for upload in uploads} == {1_000_060}
@@ -64,7 +67,7 @@ def test_uploads_are_kept_for_their_time(tmp_path, blobs, key):
 def test_what_is_no_picture_is_refused_by_its_place(tmp_path, blobs, key, urls, field):
     """The first one at fault is named, and none of them is kept."""
     with pytest.raises(InvalidField) as refused:
-        counter(tmp_path, blobs, max_picture_px=10_000).take({"data_urls": urls}, key)
+        asyncio.run(counter(tmp_path, blobs, max_picture_px=10_000).take({"data_urls": urls}, key))
     assert refused.value.field == field
     assert list(blobs.names()) == []
 
@@ -72,7 +75,7 @@ def test_what_is_no_picture_is_refused_by_its_place(tmp_path, blobs, key, urls, 
 def test_an_unknown_parameter_is_named(tmp_path, blobs, key):
     """As it is in an edit."""
     with pytest.raises(UnknownField, match="data_urls") as refused:
-        counter(tmp_path, blobs).take({"data_url": [data_url()]}, key)
+        asyncio.run(counter(tmp_path, blobs).take({"data_url": [data_url()]}, key))
     assert refused.value.field == "data_url"
 
 
@@ -80,14 +83,14 @@ def test_a_key_has_its_share_of_the_disk(tmp_path, blobs, key):
     """What is kept for one key at once is bounded, and what would go beyond is refused whole."""
     size = len(base64.b64decode(data_url().partition(",")[2]))
     uploads = counter(tmp_path, blobs, upload_max_bytes=2 * size)
-    uploads.take({"data_urls": [data_url()]}, key)
-    with pytest.raises(StorageFull, match="this key's uploads"):
-        uploads.take({"data_urls": [data_url()] * 2}, key)
-    uploads.take({"data_urls": [data_url()]}, key)
+    asyncio.run(uploads.take({"data_urls": [data_url()]}, key))
+    with pytest.raises(UploadsFull, match="this key's uploads"):
+        asyncio.run(uploads.take({"data_urls": [data_url()] * 2}, key))
+    asyncio.run(uploads.take({"data_urls": [data_url()]}, key))
     assert len(list(blobs.names())) == 2
 
 
 def test_no_room_no_uploads(tmp_path, blobs, key):
     """A full disk refuses them as it refuses jobs."""
     with pytest.raises(StorageFull):
-        counter(tmp_path, blobs, min_free_bytes=2**60).take({"data_urls": [data_url()]}, key)
+        asyncio.run(counter(tmp_path, blobs, min_free_bytes=2**60).take({"data_urls": [data_url()]}, key))

@@ -85,13 +85,23 @@ def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
+class _WholeMultiPart(MultiPartParser):
+    """Knows whether the last boundary has come: a body that breaks off is one of fewer parts, and no error to the
+    parser."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
 async def _multipart(request: Request, max_bytes: int) -> Mapping[str, object]:
     _, options = parse_options_header(request.headers["content-type"])
     charset = options.get(b"charset", UTF_8.encode()).decode("latin-1")
     if charset.lower() != UTF_8:
         # Python knows encodings that interpret escapes or yield half characters; a client needs none of them.
         raise MalformedBody(f"multipart/form-data is read as {UTF_8}, not {charset}")
-    parser = MultiPartParser(
+    parser = _WholeMultiPart(
         request.headers,
         _limited(request, max_bytes),
         max_files=MAX_PARTS,
@@ -105,6 +115,8 @@ async def _multipart(request: Request, max_bytes: int) -> Mapping[str, object]:
     except MultiPartException as error:
         raise MalformedBody(f"The body is not multipart/form-data: {error.message}") from error
     try:
+        if not parser.ended:
+            raise MalformedBody("The body is not multipart/form-data: it breaks off before its last boundary")
         return _unique([(name, await _value(part)) for name, part in form.multi_items()])
     finally:
         await form.close()

@@ -39,6 +39,7 @@ STATUS: Mapping[type[errors.DarkroomError], int] = {
     errors.UnsupportedMediaType: 406,
     errors.IdempotencyConflict: 409,
     errors.BodyTooLarge: 413,
+    errors.UploadsFull: 413,
     errors.RangeInvalid: 416,
     errors.JobError: 422,
     errors.LoraChanged: 422,

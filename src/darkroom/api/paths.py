@@ -83,7 +83,7 @@ def _link(name: str, summary: str) -> Schema:
 
 def _upload() -> Schema:
     refused = answers(
-        refusals.BAD_REQUEST, UNAUTHORIZED, refusals.UNSUPPORTED, refusals.BODY_TOO_LARGE, refusals.STORAGE_FULL
+        refusals.BAD_REQUEST, UNAUTHORIZED, refusals.UNSUPPORTED, refusals.UPLOAD_TOO_LARGE, refusals.STORAGE_FULL
     )
     content = {"schema": ref("UploadRequest"), "examples": {"one": {"value": {FIELD: [PICTURE]}}}}
     return operation(

@@ -27,6 +27,7 @@ WHEN: Mapping[type[errors.DarkroomError], str] = {
     errors.UnsupportedMediaType: "The body's Content-Type is not one that is taken here.",
     errors.IdempotencyConflict: "The Idempotency-Key stands for a different request already.",
     errors.BodyTooLarge: "The body is over the limit.",
+    errors.UploadsFull: "What is kept of the key's uploads would be too much; the oldest are the first to go.",
     errors.RangeInvalid: "The Range header asks for nothing that is there.",
     errors.PictureUnreachable: "A picture could not be fetched from its address.",
     errors.PictureForbidden: "A picture's address leads to where this server does not go.",
@@ -101,6 +102,7 @@ NOT_ACCEPTABLE = Group.of("NotAcceptable", errors.InsufficientCredits, errors.Un
 UNSUPPORTED = Group.of("UnsupportedMediaType", errors.UnsupportedMediaType)
 CONFLICT = Group.of("IdempotencyConflict", errors.IdempotencyConflict)
 BODY_TOO_LARGE = Group.of("BodyTooLarge", errors.BodyTooLarge)
+UPLOAD_TOO_LARGE = Group.of("UploadTooLarge", errors.BodyTooLarge, errors.UploadsFull)
 RANGE_INVALID = Group.of("RangeInvalid", errors.RangeInvalid)
 BAD_SUBMIT = Group.of(
     "BadSubmit",
@@ -147,6 +149,7 @@ GROUPS = (
     LINK_EXPIRED,
     METHOD_NOT_ALLOWED,
     UNSUPPORTED,
+    UPLOAD_TOO_LARGE,
     RANGE_INVALID,
     JOB_FAILED,
     ENGINE_GONE,

@@ -1,17 +1,26 @@
 """`darkroom keys`: who may use the service, and how much."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from darkroom.cli.console import credits_of, note, say, show
 from darkroom.errors import UnknownModel
+from darkroom.ledger.contract import Ledger
 
 FIRST_CREDITS = 1_000_000
 """What a key gets unless told otherwise: at the cards' prices, more than one person uses up."""
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="The service's folder. (default: DARKROOM_DATA)", show_default=False),
+]
 
 CREATE_EXAMPLES = """Examples:
 
@@ -32,12 +41,11 @@ def create(
         str | None,
         typer.Option(metavar="SLUG,SLUG…", help="The models it may use. (default: all)", show_default=False),
     ] = None,
+    data: Data = None,
 ) -> None:
     """Create a key. Standard output has the key and nothing else; it is not shown again."""
     from darkroom.catalogue import read_catalogue
     from darkroom.keys import create_key
-    from darkroom.settings import read_settings
-    from darkroom.stores import open_ledger
 
     slugs = None if models is None else tuple(slug.strip() for slug in models.split(",") if slug.strip())
     known = read_catalogue()
@@ -45,11 +53,8 @@ def create(
         raise UnknownModel(f"--models: there is no model {', '.join(unknown)}; `darkroom models` lists them")
     if slugs == ():
         raise UnknownModel("--models: name at least one model, or leave the flag out for all of them")
-    ledger = open_ledger(read_settings())
-    try:
+    with _ledger(data) as ledger:
         secret, key = create_key(ledger, name=name, credits=credits_, rate_per_minute=rate_per_minute, models=slugs)
-    finally:
-        ledger.close()
     rate = "no rate limit" if key.rate_per_minute is None else f"{key.rate_per_minute} requests a minute"
     note(f"Key “{key.name}”: {credits_:,} credits, {rate}, models: {', '.join(key.models or ('all',))}.")
     note("Clients send it as the header x-api-key. Keep it now: only its digest is stored.")
@@ -57,16 +62,10 @@ def create(
 
 
 @app.command("list")
-def list_() -> None:
+def list_(data: Data = None) -> None:
     """List all keys with their credits, oldest first; never their secrets."""
-    from darkroom.settings import read_settings
-    from darkroom.stores import open_ledger
-
-    ledger = open_ledger(read_settings())
-    try:
+    with _ledger(data) as ledger:
         keys = ledger.keys()
-    finally:
-        ledger.close()
     if not keys:
         note("There are no keys yet: darkroom keys create NAME")
         return
@@ -90,17 +89,25 @@ def list_() -> None:
 
 
 @app.command("revoke")
-def revoke(name: Annotated[str, typer.Argument(help="The key's name, as `darkroom keys list` shows it.")]) -> None:
+def revoke(
+    name: Annotated[str, typer.Argument(help="The key's name, as `darkroom keys list` shows it.")], data: Data = None
+) -> None:
     """Revoke a key at once. What it has submitted already still runs."""
+    with _ledger(data) as ledger:
+        ledger.revoke_key(name)
+    note(f"Key “{name}” is revoked.")
+
+
+@contextmanager
+def _ledger(data: Path | None) -> Iterator[Ledger]:
     from darkroom.settings import read_settings
     from darkroom.stores import open_ledger
 
-    ledger = open_ledger(read_settings())
+    ledger = open_ledger(read_settings(data=data))
     try:
-        ledger.revoke_key(name)
+        yield ledger
     finally:
         ledger.close()
-    note(f"Key “{name}” is revoked.")
 
 
 def _when(at: float) -> str:

@@ -270,6 +270,6 @@ class Worker:
         if not self._heart.holds(lease):
             raise LeaseLost(f"{job_id} is another worker's now")
         if self._ledger.progress(lease, progress) or self._orders.cancelled(job_id):
-            raise JobCancelled("Cancelled on request")
+            raise JobCancelled("The request was cancelled")
         if self._orders.overdue:
             raise Drained

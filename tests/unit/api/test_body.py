@@ -89,6 +89,18 @@ def test_any_multipart_is_answered(client: TestClient, body: bytes, options: str
         assert answer.status_code in (200, 400)
 
 
+def test_a_multipart_body_that_breaks_off_is_refused(client: TestClient) -> None:
+    """Wherever it does: what its last part would have been is nobody's to guess."""
+    whole = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n1\r\n' for name in (b"a", b"b")
+    )
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    assert client.post("/", content=whole + b"--b--", headers=headers).status_code == 200
+    for end in range(len(whole + b"--b-")):
+        answer = client.post("/", content=(whole + b"--b-")[:end], headers=headers)
+        assert answer.json().get("code") == "malformed_body", end
+
+
 @pytest.mark.parametrize("charset", ["unicode_escape", "utf-16", "hex", "nonsense", "latin-1"])
 def test_multipart_is_utf8(client: TestClient, charset: str) -> None:
     """Text in another encoding is refused rather than guessed at."""

@@ -3,6 +3,15 @@ import re
 import pytest
 
 
+def test_keys_of_another_folder(darkroom, tmp_path):
+    """--data names the service's folder, as for `serve`; what is made there is in no other."""
+    other = ("--data", tmp_path / "other")
+    assert darkroom("keys", "create", "shop", *other).code == 0
+    assert "shop" in darkroom("keys", "list", *other).out
+    assert darkroom("keys", "list").out == ""
+    assert darkroom("keys", "revoke", "shop", *other).code == 0
+
+
 def test_create_prints_the_key_alone(darkroom):
     """Standard output is the key and nothing else, so that a script can take it as it is."""
     ran = darkroom("keys", "create", "laptop", "--credits", 5)
