@@ -1,7 +1,10 @@
 """What the sections of `benchmarks.gpu` share: the device, the sizes, the engines, and a clock."""
 
+import gc
+import json
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +17,7 @@ from benchmarks.gpu_checkpoint import random_weights
 from darkroom.engine.engine import Engine
 from darkroom.engine.kernels import Kernels
 from darkroom.engine.models import CompileMode
-from darkroom.engine.transformer import Transformer
+from darkroom.engine.transformer import Transformer, TransformerConfig
 
 Found = Iterator[tuple[str, Any]]
 """What a section finds, by name, as soon as it knows."""
@@ -54,6 +57,10 @@ class Bench:
         return self.deadline - time.monotonic()
 
     @property
+    def config(self) -> TransformerConfig:
+        return TransformerConfig.read(json.loads((self.checkpoint / "transformer" / "config.json").read_text()))
+
+    @property
     def kernels(self) -> Kernels:
         """Those the engine chose."""
         return self.transformer("exact").kernels
@@ -79,6 +86,12 @@ class Bench:
     def allocated_bytes(self) -> int:
         return torch.cuda.memory_allocated(self.device) if self.cuda else 0
 
+    def release(self) -> None:
+        """Gives back the memory of what is no longer used, modules that refer to themselves among it."""
+        gc.collect()
+        if self.cuda:
+            torch.cuda.empty_cache()
+
     def synchronize(self) -> None:
         if self.cuda:
             torch.cuda.synchronize(self.device)
@@ -103,6 +116,15 @@ class Bench:
 
         taken: float = do_bench(call, warmup=10, rep=50, return_mode="median")
         return taken
+
+
+def tried(measure: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What it gives; or its error, so that the rows after this one are measured all the same."""
+    try:
+        return measure(*arguments, **options)
+    except Exception as error:  # noqa: BLE001  it is part of the report
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {str(error)[:300]}"}
 
 
 def off_by(made: Tensor, expected: Tensor) -> float:

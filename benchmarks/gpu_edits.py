@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.gpu_bench import Bench, Found, off_by
+from benchmarks.gpu_bench import Bench, Found, off_by, tried
 from benchmarks.gpu_reference import make_inputs, our_steps, steps_of
 from darkroom.edit import Edit, ImageFormat, Output, PictureRef
 from darkroom.engine.decode import decode
@@ -34,9 +34,9 @@ def exact(bench: Bench) -> Found:
 def fast(bench: Bench) -> Found:
     """fp8_forward, fp8_edit: how far the fast tier's numbers and pictures are off the exact tier's."""
     yield "weights_gb", _gb(bench, "fast")
-    yield "fp8_forward", _forward_error(bench)
-    yield "fp8_edit", _edit_error(bench)
     yield from _table(bench, "fast")
+    yield "fp8_forward", tried(_forward_error, bench)
+    yield "fp8_edit", tried(_edit_error, bench)
 
 
 def whole(bench: Bench) -> Found:
@@ -45,7 +45,7 @@ def whole(bench: Bench) -> Found:
         for tier in ("exact", "fast"):
             needed_s = 0.5 if bench.toy else 30 * pictures if tier == "exact" else 22 * pictures
             if bench.left_s > needed_s + PREPARATION_RESERVE_S:
-                yield row_name(MANY_STEPS, pictures, tier), _timed(bench, tier, MANY_STEPS, pictures, guided=True)
+                yield row_name(MANY_STEPS, pictures, tier), tried(_timed, bench, tier, MANY_STEPS, pictures)
 
 
 def row_name(steps: int, pictures: int, tier: str) -> str:
@@ -53,28 +53,37 @@ def row_name(steps: int, pictures: int, tier: str) -> str:
 
 
 def _table(bench: Bench, tier: str) -> Found:
-    """Seconds by stage, warmed up. Few steps run without guidance, as step-distilled LoRAs have it, the better of two
-    runs; many run with it."""
+    """Seconds by stage: of the first edit, then warmed up."""
     for pictures in (1,) if bench.toy else (1, 2, 3):
-        _timed(bench, tier, 1, pictures, guided=True)
+        yield f"first of {pictures} picture(s), {tier}", tried(_timed, bench, tier, 1, pictures)
         for steps in (8, 4):
-            runs = [_timed(bench, tier, steps, pictures, guided=False) for _ in range(2)]
-            yield row_name(steps, pictures, tier), min(runs, key=lambda run: run["total"])
-        long, short = (_timed(bench, tier, steps, pictures, guided=True) for steps in (SHORT, SHORTER))
-        step_s = (long["denoise"] - short["denoise"]) / (SHORT - SHORTER)
-        more_s = (MANY_STEPS - SHORT) * step_s
-        reckoned = {**long, "denoise": long["denoise"] + more_s, "total": long["total"] + more_s}
-        yield row_name(MANY_STEPS, pictures, tier), {**reckoned, "guided_step": step_s, "extrapolated": True}
+            yield row_name(steps, pictures, tier), tried(_better, bench, tier, steps, pictures)
+        yield row_name(MANY_STEPS, pictures, tier), tried(_reckoned, bench, tier, pictures)
 
 
-def _timed(bench: Bench, tier: str, steps: int, pictures: int, *, guided: bool) -> dict[str, float]:
+def _better(bench: Bench, tier: str, steps: int, pictures: int) -> dict[str, float]:
+    """Of two runs without guidance, as step-distilled LoRAs have it."""
+    runs = [_timed(bench, tier, steps, pictures, guided=False) for _ in range(2)]
+    return min(runs, key=lambda run: run["total"])
+
+
+def _reckoned(bench: Bench, tier: str, pictures: int) -> dict[str, float]:
+    """What `MANY_STEPS` would take, from fewer."""
+    long, short = (_timed(bench, tier, steps, pictures) for steps in (SHORT, SHORTER))
+    step_s = (long["denoise"] - short["denoise"]) / (SHORT - SHORTER)
+    more_s = (MANY_STEPS - SHORT) * step_s
+    many = {"denoise": long["denoise"] + more_s, "total": long["total"] + more_s}
+    return {**long, **many, "guided_step": step_s, "extrapolated": True}
+
+
+def _timed(bench: Bench, tier: str, steps: int, pictures: int, *, guided: bool = True) -> dict[str, float]:
     engine = bench.engine(tier)
     edit = make_edit(steps, pictures, guided=guided)
     if bench.cuda:
         torch.cuda.reset_peak_memory_stats(bench.device)
     beside = bench.allocated_bytes() - bench.weights_bytes[tier]
     started = time.perf_counter()
-    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in photos(pictures, toy=bench.toy)]
+    images = _read(bench, pictures)
     read_s = time.perf_counter() - started
     made = engine.edit(edit, images, lambda _: None)
     before_png = time.perf_counter()
@@ -118,6 +127,32 @@ def photos(count: int, *, toy: bool) -> list[bytes]:
     return files
 
 
+def _read(bench: Bench, count: int) -> list[Image.Image]:
+    return [Image.open(io.BytesIO(data)).convert("RGB") for data in photos(count, toy=bench.toy)]
+
+
+@torch.inference_mode()
+def encode(bench: Bench) -> Found:
+    """Seconds of the encode stage's parts: the vision tower and the VAE for all pictures, the language model for one
+    prompt."""
+    for pictures in (1,) if bench.toy else (1, 2, 3):
+        yield f"{pictures} picture(s)", tried(_encode_parts, bench, pictures)
+
+
+def _encode_parts(bench: Bench, pictures: int) -> dict[str, float]:
+    engine = bench.engine("exact")
+    text, vae = engine._models.text, engine._models.vae
+    prepared = engine.prepare(make_edit(4, pictures, guided=False), _read(bench, pictures))
+    seen = prepared.seen
+    features = text.look(seen)
+    return {
+        "text_tokens": text.encode(PROMPT, features, seen.grids).shape[1],
+        "vision_s": bench.seconds(lambda: text.look(seen)),
+        "language_s": bench.seconds(lambda: text.encode(PROMPT, features, seen.grids)),
+        "vae_s": bench.seconds(lambda: [vae.encode(each.pixels) for each in prepared.references]),
+    }
+
+
 @torch.inference_mode()
 def _forward_error(bench: Bench) -> float:
     """Of one step's latents, as a share of the exact ones' change."""
@@ -133,7 +168,7 @@ def _forward_error(bench: Bench) -> float:
 def _edit_error(bench: Bench) -> dict[str, float]:
     """Of eight steps: the latents, and the picture in levels of 255."""
     edit = make_edit(8, 1, guided=False)
-    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in photos(1, toy=bench.toy)]
+    images = _read(bench, 1)
     latents, levels = [], []
     for tier in ("fast", "exact"):
         engine = bench.engine(tier)
@@ -151,14 +186,13 @@ def ready(bench: Bench) -> Found:
     process's first edit beside it, which `cold_start_s` counts as if it came next."""
     yield "copy to device", _to_device(bench)
     bench.engines.clear()
-    if bench.cuda:
-        torch.cuda.empty_cache()
+    bench.release()
     started = time.perf_counter()
     size = sum(_read_through(path) for path in sorted(bench.checkpoint.rglob("*.safetensors")))
     yield "page cache", {"gb": size / 1e9, "s": time.perf_counter() - started}
     command = [sys.executable, "-m", "benchmarks.gpu_ready", str(bench.checkpoint), str(bench.device)]
     run = subprocess.run(
-        [*command, str(time.time())], capture_output=True, text=True, check=False, timeout=max(bench.left_s, 30)
+        [*command, str(time.time())], capture_output=True, text=True, check=False, timeout=bench.left_s
     )
     if run.returncode:
         raise RuntimeError(f"benchmarks.gpu_ready ended with {run.returncode}: {run.stderr[-2000:]}")

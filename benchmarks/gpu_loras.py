@@ -1,10 +1,10 @@
 """What switching to another set of LoRAs costs, with adapters of the public files' shapes held in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from benchmarks.gpu_bench import Bench, Found
+from benchmarks.gpu_bench import Bench, Found, tried
 from darkroom.engine.adapter import Adapter, LowRank
 from darkroom.engine.beside import Beside
 from darkroom.engine.held import values_of
@@ -14,6 +14,9 @@ from darkroom.engine.transformer import Transformer
 RANKS = (16, 32, 64)
 TO_REACH_MS = 25.0
 PLENTY = 2**40
+STRENGTHS = (1.0, 0.5)
+SPLIT_STRENGTHS = (0.7, 0.35)
+"""By which factors in bfloat16 are multiplied into a rounded part and a rest: twice the products."""
 
 
 @torch.inference_mode()
@@ -22,26 +25,36 @@ def loras(bench: Bench) -> Found:
     the weights; and for copying the weights that they change."""
     transformer = bench.transformer("exact")
     adapters = {str(rank): _adapter(transformer, rank, bench) for rank in RANKS}
-    sets = [tuple((name, strength) for name in adapters) for strength in (1.0, 0.5)]
     yield "ranks", list(RANKS)
     yield "to reach, ms", TO_REACH_MS
-    merging, keeping, beside = (
-        Overlay(transformer, max_bytes=0),
-        Overlay(transformer, max_bytes=PLENTY),
-        Beside(transformer),
-    )
+    ways: Mapping[str, Callable[[], Overlay | Beside]] = {
+        "merged anew": lambda: Overlay(transformer, max_bytes=0),
+        "kept merged": lambda: Overlay(transformer, max_bytes=PLENTY),
+        "put beside": lambda: Beside(transformer),
+    }
+    for way, make in ways.items():
+        applied = make()
+        try:
+            yield f"{way}, ms", tried(_switch_ms, bench, applied, adapters, STRENGTHS)
+            if way == "merged anew":
+                yield f"{way} at {SPLIT_STRENGTHS}, ms", tried(_switch_ms, bench, applied, adapters, SPLIT_STRENGTHS)
+                yield from _copied(bench, [values_of(*place) for place in applied._used])
+        finally:
+            applied.use((), adapters.__getitem__)
+        del applied
 
-    def switch(applied: Overlay | Beside) -> None:
-        for strengths in sets:
-            applied.use(strengths, adapters.__getitem__)
 
-    yield "merged anew, ms", 500 * bench.seconds(lambda: switch(merging))
-    yield from _copied(bench, [values_of(*place) for place in merging._used])
-    merging.use((), adapters.__getitem__)
-    yield "kept merged, ms", 500 * bench.seconds(lambda: switch(keeping))
-    keeping.use((), adapters.__getitem__)
-    yield "put beside, ms", 500 * bench.seconds(lambda: switch(beside))
-    beside.use((), adapters.__getitem__)
+def _switch_ms(
+    bench: Bench, applied: Overlay | Beside, adapters: Mapping[str, Adapter], strengths: Sequence[float]
+) -> float:
+    """From all adapters at one strength to all at the other."""
+    sets = [tuple((name, strength) for name in adapters) for strength in strengths]
+
+    def switch() -> None:
+        for each in sets:
+            applied.use(each, adapters.__getitem__)
+
+    return 1000 * bench.seconds(switch) / len(sets)
 
 
 def _copied(bench: Bench, touched: Sequence[torch.Tensor]) -> Found:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_bench import Bench, Found, off_by
+from benchmarks.gpu_bench import Bench, Found, off_by, tried
 from benchmarks.gpu_checkpoint import random_transformer
 from benchmarks.gpu_reference import Inputs, make_inputs, our_steps, reference_of, steps_of, their_steps
 from darkroom.engine.kernels import PLAIN, Kernels, compiled
@@ -22,7 +22,6 @@ WARPS = (2, 4, 8, 16)
 def kernels(bench: Bench) -> Found:
     """Each operation at the shapes of an edit of one picture: error to the plain one, ms, and GB/s of what it must
     read and write at least."""
-    config = bench.transformer("exact").config
     sides: dict[str, Callable[[], Kernels]] = {"chosen": lambda: bench.kernels}
     if bench.cuda:
         # Last, since torch's compiler takes its time.
@@ -31,28 +30,34 @@ def kernels(bench: Bench) -> Found:
     for side, make in sides.items():
         made = make()
         for dtype in (torch.bfloat16, torch.float32):
-            for name, arguments in operations(config, bench, dtype).items():
-                yield f"{side} {name} {_word(dtype)}", _one(bench, name, made, arguments)
-        if side == "chosen" and made is not PLAIN:
-            yield "ms by warps of a program", _by_warps(bench, config, made)
+            for name, arguments in operations(bench.config, bench, dtype).items():
+                yield f"{side} {name} {_word(dtype)}", tried(_one, bench, name, made, arguments)
 
 
-def _by_warps(bench: Bench, config: TransformerConfig, made: Kernels) -> dict[str, dict[int, float]]:
-    """Of the Triton kernels in bfloat16, whatever number they are launched with otherwise."""
+def warps(bench: Bench) -> Found:
+    """Milliseconds of the Triton kernels in bfloat16, by warps of a program, whatever number they are launched with
+    otherwise."""
+    if not bench.cuda or bench.compile == "off":
+        yield "left out", "no Triton kernels are used here"
+        return
+    for name, arguments in operations(bench.config, bench, torch.bfloat16).items():
+        if name != "gelu":
+            yield name, tried(_by_warps, bench, name, arguments)
+
+
+def _by_warps(bench: Bench, name: str, arguments: tuple[Any, ...]) -> dict[int, float]:
     from darkroom.engine import triton_kernels  # noqa: PLC0415  only a GPU's machine has Triton for sure
 
     launch, found = triton_kernels._launch, {}
-    for name, arguments in operations(config, bench, torch.bfloat16).items():
-        call = getattr(made, name.removesuffix(" in two"))
-        found[name] = {}
-        for warps in WARPS if name != "gelu" else ():
+    call = getattr(triton_kernels.TRITON, name.removesuffix(" in two"))
+    for count in WARPS:
 
-            def launched(*rest: Any, num_warps: int, warps: int = warps) -> None:
-                del num_warps
-                launch(*rest, num_warps=warps)
+        def launched(*rest: Any, num_warps: int, count: int = count) -> None:
+            del num_warps
+            launch(*rest, num_warps=count)
 
-            with patch.object(triton_kernels, "_launch", launched):
-                found[name][warps] = bench.short_ms(lambda call=call, arguments=arguments: call(*arguments))
+        with patch.object(triton_kernels, "_launch", launched):
+            found[count] = bench.short_ms(lambda: call(*arguments))
     return found
 
 
@@ -108,11 +113,15 @@ def reference(bench: Bench) -> Found:
     )
     wide = replace(full, num_layers=min(LAYERS, full.num_layers))
     for name, config in {"small": small, "small, zero_cond_t": replace(small, zero_cond_t=True), "wide": wide}.items():
-        yield name, _by_precision(bench, config)
+        yield name, tried(_by_precision, bench, config)
+    yield "full", tried(_whole_error, bench)
+
+
+def _whole_error(bench: Bench) -> dict[str, float]:
     transformer = bench.transformer("exact")
-    inputs = _inputs(bench, full, bench.dtype)
+    inputs = _inputs(bench, transformer.config, bench.dtype)
     expected = their_steps(reference_of(transformer, bench.diffusers), inputs, steps_of(inputs, 2))
-    yield "full", {_word(bench.dtype): off_by(our_steps(transformer, inputs, steps_of(inputs, 2)), expected)}
+    return {_word(bench.dtype): off_by(our_steps(transformer, inputs, steps_of(inputs, 2)), expected)}
 
 
 def _by_precision(bench: Bench, config: TransformerConfig) -> dict[str, float]:
@@ -142,6 +151,7 @@ def reference_speed(bench: Bench) -> Found:
     """Seconds of a guided step: ours, diffusers as it is, and with its blocks compiled. ratio: theirs to ours."""
     transformer = bench.transformer("exact")
     theirs = reference_of(transformer, bench.diffusers)
+    ours_s: dict[int, float] = {}
     for how in ("eager", "compiled"):
         if how == "compiled":
             if not bench.cuda:
@@ -149,19 +159,23 @@ def reference_speed(bench: Bench) -> Found:
                 return
             theirs.compile_repeated_blocks(fullgraph=True, dynamic=True)
         for pictures in (1,) if bench.toy else (1, 2):
-            yield f"{how}, {pictures} picture(s)", _race(bench, transformer, theirs, pictures)
+            yield f"{how}, {pictures} picture(s)", tried(_race, bench, transformer, theirs, pictures, ours_s)
 
 
 @torch.inference_mode()
-def _race(bench: Bench, transformer: Transformer, theirs: torch.nn.Module, pictures: int) -> dict[str, float]:
+def _race(
+    bench: Bench, transformer: Transformer, theirs: torch.nn.Module, pictures: int, ours_s: dict[int, float]
+) -> dict[str, float]:
+    """ours_s: by pictures, once it has been timed."""
     steps = 3
     inputs = make_inputs(
         transformer.config, side=bench.side, pictures=pictures, prompts=2, device=bench.device, dtype=bench.dtype
     )
     schedule = steps_of(inputs, steps)
-    ours_s = bench.seconds(lambda: our_steps(transformer, inputs, schedule), rounds=2) / steps
+    if pictures not in ours_s:
+        ours_s[pictures] = bench.seconds(lambda: our_steps(transformer, inputs, schedule), rounds=2) / steps
     theirs_s = bench.seconds(lambda: their_steps(theirs, inputs, schedule), rounds=2) / steps
-    return {"ratio": theirs_s / ours_s, "ours_s": ours_s, "theirs_s": theirs_s}
+    return {"ratio": theirs_s / ours_s[pictures], "ours_s": ours_s[pictures], "theirs_s": theirs_s}
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -5,6 +5,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -153,6 +154,7 @@ def _config(config: TransformerConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
+@cache
 def _import_reference(found_at: Path | None) -> Any:
     wheels: Sequence[Path] = sorted(Path("build").glob("diffusers-*.whl")) if found_at is None else [found_at]
     for place in wheels:

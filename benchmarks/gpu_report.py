@@ -31,9 +31,18 @@ def page(report: Mapping[str, Any]) -> str:
     for name, section in sections.items():
         if name not in ("environment", "reference_speed", "exact", "fast", "whole", "ready"):
             lines += [f"## {name} ({section['seconds']:.0f} s)", "", *_values(section["found"]), ""]
+        else:
+            lines += [*_failed(section["found"]), ""]
         if "error" in section:
             lines += [f"**{name} ended early**: {section['error'].strip().splitlines()[-1]}", ""]
     return "\n".join(lines) + "\n"
+
+
+def _failed(found: Mapping[str, Any]) -> Iterator[str]:
+    """The rows that have an error in place of figures."""
+    for name, row in found.items():
+        if isinstance(row, Mapping) and "error" in row:
+            yield f"- **{name} failed**: {row['error']}"
 
 
 def _about(report: Mapping[str, Any]) -> Iterator[str]:
@@ -52,7 +61,8 @@ def _against(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _edits(sections: Mapping[str, Any]) -> Iterator[str]:
-    rows = {**_found(sections, "exact"), **_found(sections, "fast"), **_found(sections, "whole")}
+    found = [row for section in ("exact", "fast", "whole") for row in _found(sections, section).items()]
+    rows = {name: row for name, row in found if isinstance(row, Mapping) and "total" in row}
     yield from ("## Edits, request to encoded image", "")
     yield "| | measured, s | to reach, s | encode | denoise | decode | prepare, read, PNG | peak, GB |"
     yield "|---|---|---|---|---|---|---|---|"

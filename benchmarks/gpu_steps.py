@@ -1,5 +1,9 @@
 """Where a step's time goes: what the device can do, what the transformer makes of it, and what launching costs."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 import warnings
 from collections import defaultdict
@@ -10,7 +14,8 @@ import torch.nn.functional as F  # noqa: N812  its customary name
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu_bench import Bench, Found
+from benchmarks.gpu_bench import Bench, Found, tried
+from benchmarks.gpu_lengths import first_calls
 from benchmarks.gpu_reference import Inputs, conditions_of, make_inputs, steps_of
 from darkroom.engine.denoise import Conditions, _velocity, denoise
 from darkroom.engine.linear import Float8Linear, can_float8
@@ -19,22 +24,26 @@ from darkroom.engine.transformer import Transformer, TransformerConfig
 
 BACKENDS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION")
 TOP = 15
+FEWER_PLANS = "TORCH_CUDNN_SDPA_AVOID_RECOMPILE"
 
 
 @torch.inference_mode()
 def floors(bench: Bench) -> Found:
-    """What a forward pass must take: its matrix products and its attention alone, each at the best rate measured here,
-    beside what one takes; and the transformer's TFLOP/s."""
+    """What a forward pass takes, and the transformer's TFLOP/s; beside what it must take: its matrix products and its
+    attention alone, each at the best rate measured here."""
     transformer = bench.transformer("exact")
     config = transformer.config
-    yield "copy", _copy(bench)
+    yield "copy", tried(_copy, bench)
     for pictures in (1,) if bench.toy else (1, 2, 3):
         inputs = _inputs(bench, transformer, pictures=pictures, prompts=1)
-        products = _products(bench, config, inputs.image_tokens)
+        forward = tried(_forward, bench, transformer, inputs)
+        yield f"forward, {pictures} picture(s)", forward
+        products = tried(_products, bench, config, inputs.image_tokens)
         yield f"products, {pictures} picture(s)", products
-        attention = _attention(bench, config, inputs.image_tokens + inputs.text_tokens)
+        attention = tried(_attention, bench, config, inputs.image_tokens + inputs.text_tokens)
         yield f"attention, {pictures} picture(s)", attention
-        yield f"forward, {pictures} picture(s)", _forward(bench, transformer, inputs, products, attention)
+        if not any("error" in each for each in (forward, products, attention)):
+            yield f"floor, {pictures} picture(s)", _floor(config, forward, products, attention)
 
 
 def _copy(bench: Bench) -> dict[str, float]:
@@ -70,7 +79,7 @@ def _attention(bench: Bench, config: TransformerConfig, tokens: int) -> dict[str
     heads, head_dim = config.num_attention_heads, config.attention_head_dim
     dtype = bench.dtype
     query, key, value = (
-        torch.randn(tokens, heads, head_dim, device=bench.device, dtype=dtype).transpose(0, 1)[None] for _ in range(3)
+        torch.randn(tokens, heads, head_dim, device=bench.device, dtype=dtype)[None].transpose(1, 2) for _ in range(3)
     )
 
     def attend() -> torch.Tensor:
@@ -87,21 +96,19 @@ def _attention(bench: Bench, config: TransformerConfig, tokens: int) -> dict[str
     return {**found, "best_ms": best_ms, "best_tflop_per_s": 4 * tokens**2 * config.dim / best_ms / 1e9}
 
 
-def _forward(
-    bench: Bench, transformer: Transformer, inputs: Inputs, products: dict[str, Any], attention: dict[str, Any]
-) -> dict[str, float]:
+def _forward(bench: Bench, transformer: Transformer, inputs: Inputs) -> dict[str, float]:
     conditions, at, latents = _step(transformer, inputs)
     seconds = bench.seconds(lambda: _velocity(transformer, latents, conditions, at), rounds=2)
     tera = forward_flops(transformer.config, inputs) / 1e12
-    layers = transformer.config.num_layers
-    floor_ms = layers * (attention["best_ms"] + sum(each["ms"] for each in products.values()))
-    return {
-        "s": seconds,
-        "tflop": tera,
-        "tflop_per_s": tera / seconds,
-        "products_and_attention_s": floor_ms / 1000,
-        "rest": 1 - floor_ms / 1000 / seconds,
-    }
+    return {"s": seconds, "tflop": tera, "tflop_per_s": tera / seconds}
+
+
+def _floor(
+    config: TransformerConfig, forward: dict[str, float], products: dict[str, Any], attention: dict[str, Any]
+) -> dict[str, float]:
+    """rest: the share of a pass that is neither."""
+    floor_s = config.num_layers * (attention["best_ms"] + sum(each["ms"] for each in products.values())) / 1000
+    return {"products_and_attention_s": floor_s, "rest": 1 - floor_s / forward["s"]}
 
 
 def forward_flops(config: TransformerConfig, inputs: Inputs) -> float:
@@ -141,20 +148,24 @@ def profiled(bench: Bench) -> Found:
 
 @torch.inference_mode()
 def launching(bench: Bench) -> Found:
-    """A forward pass launched kernel by kernel, and replayed as a CUDA graph; launch_ms: until the last is queued. Then
-    both prompts in one batch against one after the other, by size."""
+    """Both prompts in one batch against one after the other, by size. Then a forward pass launched kernel by kernel,
+    and replayed as a CUDA graph; launch_ms: until the last is queued."""
     transformer = bench.transformer("exact")
-    for side in (4, bench.side) if bench.toy else (16, 32, bench.side):
-        yield f"graph, {16 * side} px", _graph(bench, transformer, side)
     for side in (4, bench.side) if bench.toy else (16, 24, 32, 40, 48, bench.side):
-        inputs = _inputs(bench, transformer, pictures=1, prompts=2, side=side)
-        found: dict[str, float] = {"image_tokens": inputs.image_tokens}
-        for how, bound in (("batched", 1 << 30), ("serial", 0)):
-            conditions, at, latents = _step(transformer, inputs, batched_tokens=bound)
-            found[f"{how}_s"] = bench.seconds(
-                lambda latents=latents, conditions=conditions, at=at: _velocity(transformer, latents, conditions, at)
-            )
-        yield f"batched, {16 * side} px", {**found, "serial to batched": found["serial_s"] / found["batched_s"]}
+        yield f"batched, {16 * side} px", tried(_batched, bench, transformer, side)
+    for side in (4, bench.side) if bench.toy else (16, 32, bench.side):
+        yield f"graph, {16 * side} px", tried(_graph, bench, transformer, side)
+
+
+def _batched(bench: Bench, transformer: Transformer, side: int) -> dict[str, float]:
+    inputs = _inputs(bench, transformer, pictures=1, prompts=2, side=side)
+    found: dict[str, float] = {"image_tokens": inputs.image_tokens}
+    for how, bound in (("batched", 1 << 30), ("serial", 0)):
+        conditions, at, latents = _step(transformer, inputs, batched_tokens=bound)
+        found[f"{how}_s"] = bench.seconds(
+            lambda latents=latents, conditions=conditions, at=at: _velocity(transformer, latents, conditions, at)
+        )
+    return {**found, "serial to batched": found["serial_s"] / found["batched_s"]}
 
 
 def _graph(bench: Bench, transformer: Transformer, side: int) -> dict[str, Any]:
@@ -187,15 +198,18 @@ def _graph(bench: Bench, transformer: Transformer, side: int) -> dict[str, Any]:
 @torch.inference_mode()
 def waits(bench: Bench) -> Found:
     """Where the host waits for the GPU: within a denoising, by line; within its steps, which must not."""
-    transformer = bench.transformer("exact")
-    inputs = _inputs(bench, transformer, pictures=1, prompts=2)
-    schedule = steps_of(inputs, 2)
-    conditions = conditions_of(transformer, inputs)
-    modulation = transformer.modulation(schedule.timesteps)
     if not bench.cuda:
         yield "left out", "a CPU's host waits for itself"
         return
-    _velocity(transformer, inputs.noise, conditions, modulation.at(0))
+    transformer = bench.transformer("exact")
+    inputs = _inputs(bench, transformer, pictures=1, prompts=2)
+    yield "in a denoising", tried(_waits_by_line, transformer, inputs)
+    yield "in its steps", tried(_steps_without_waiting, transformer, inputs)
+
+
+def _waits_by_line(transformer: Transformer, inputs: Inputs) -> list[str]:
+    conditions, schedule = conditions_of(transformer, inputs), steps_of(inputs, 2)
+    denoise(transformer, inputs.noise, conditions, schedule, lambda _: None)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -203,16 +217,45 @@ def waits(bench: Bench) -> Found:
             denoise(transformer, inputs.noise, conditions, schedule, lambda _: None)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    yield "in a denoising", [f"{each.filename}:{each.lineno}: {str(each.message)[:120]}" for each in said]
+    return [f"{each.filename}:{each.lineno}: {str(each.message)[:120]}" for each in said]
+
+
+def _steps_without_waiting(transformer: Transformer, inputs: Inputs) -> str:
+    conditions, schedule = conditions_of(transformer, inputs), steps_of(inputs, 2)
+    modulation, latents = transformer.modulation(schedule.timesteps), inputs.noise
     torch.cuda.set_sync_debug_mode("error")
     try:
-        latents = inputs.noise
         for step in range(schedule.steps):
             velocity = _velocity(transformer, latents, conditions, modulation.at(step))
             latents = latents + (schedule.sigmas[step + 1] - schedule.sigmas[step]) * velocity
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    yield "in its steps", "none"
+    return "none"
+
+
+def lengths(bench: Bench) -> Found:
+    """Attention at lengths that it has not met before, for which cuDNN makes plans: by torch's choice, without cuDNN,
+    and by cuDNN told to make fewer of them."""
+    image_tokens = 2 * bench.side**2
+    flash, cudnn = "FLASH_ATTENTION", "CUDNN_ATTENTION" if bench.cuda else "MATH"
+    yield "torch's choice", tried(first_calls, bench.device, image_tokens, "")
+    yield flash, tried(first_calls, bench.device, image_tokens, flash)
+    yield f"{cudnn}, {FEWER_PLANS}", tried(_apart, bench, image_tokens, cudnn)
+
+
+def _apart(bench: Bench, image_tokens: int, backend: str) -> dict[str, float]:
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu_lengths", str(bench.device), str(image_tokens), backend],
+        env={**os.environ, FEWER_PLANS: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=min(20, bench.left_s),
+    )
+    if run.returncode:
+        raise RuntimeError(f"benchmarks.gpu_lengths ended with {run.returncode}: {run.stderr[-200:]}")
+    found: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
+    return found
 
 
 def _inputs(bench: Bench, transformer: Transformer, *, pictures: int, prompts: int, side: int | None = None) -> Inputs:

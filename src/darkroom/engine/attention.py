@@ -24,7 +24,7 @@ def choose(device: torch.device, dtype: torch.dtype) -> Attend:
 
 def fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """By torch's kernel, which never has all scores in memory."""
-    query, key, value = (each.transpose(0, 1)[None] for each in (query, key, value))
+    query, key, value = (each[None].transpose(1, 2) for each in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1)
 
 

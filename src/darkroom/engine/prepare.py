@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,13 +75,10 @@ class Prepared:
 
 def prepare(edit: Edit, pictures: Sequence[Image], sizes: WorkingSizes, vision: VisionConfig) -> Prepared:
     """pictures: RGB, as many as the edit has. Raises `PictureInvalid` naming one too narrow or too flat to be used."""
-    views, grids, references = [], [], []
-    for ref, picture in zip(edit.pictures, pictures, strict=True):
-        condition, reference = _sizes(ref.field, picture, sizes)
-        patches, grid = see(picture.resize(condition, Resampling.LANCZOS), vision)
-        views.append(patches)
-        grids.append(grid)
-        references.append(_reference(picture.resize(reference, Resampling.LANCZOS)))
+    both = [_sizes(ref.field, picture, sizes) for ref, picture in zip(edit.pictures, pictures, strict=True)]
+    conditions, references = zip(*both, strict=True)
+    resized = _resize([*pictures, *pictures], [*conditions, *references])
+    views, grids = zip(*(see(each, vision) for each in resized[: len(pictures)]), strict=True)
     width, height = edit.aspect_ratio or pictures[0].size
     width_px, height_px = fit(sizes.output_area_px, width / height)
     if not (width_px and height_px):
@@ -88,8 +86,12 @@ def prepare(edit: Edit, pictures: Sequence[Image], sizes: WorkingSizes, vision: 
             raise _too_extreme(edit.pictures[0].field, pictures[0])
         raise EngineFailed(f"aspect_ratio {width}:{height} is too extreme for this model", field="aspect_ratio")
     patches = np.concatenate(views)
-    seen = Seen(patches=torch.from_numpy(patches), grids=tuple(grids), digest=_digest(patches, grids))
-    return Prepared(seen=seen, references=tuple(references), width_px=width_px, height_px=height_px)
+    return Prepared(
+        seen=Seen(patches=torch.from_numpy(patches), grids=grids, digest=_digest(patches, grids)),
+        references=tuple(map(_reference, resized[len(pictures) :])),
+        width_px=width_px,
+        height_px=height_px,
+    )
 
 
 def see(picture: Image, vision: VisionConfig) -> tuple[NDArray[np.float32], tuple[int, int]]:
@@ -102,6 +104,14 @@ def see(picture: Image, vision: VisionConfig) -> tuple[NDArray[np.float32], tupl
     # (row group, column group, row in it, column in it, channel, y, x); a still fills both frames of a patch.
     patches = np.expand_dims(grouped.transpose(0, 3, 1, 4, 6, 2, 5), axis=5)
     return np.repeat(patches, FRAMES, axis=5).reshape(rows * columns, -1), (rows, columns)
+
+
+def _resize(pictures: Sequence[Image], sizes: Sequence[tuple[int, int]]) -> list[Image]:
+    """Each to its size, in threads: Pillow lets others run. Half of the cores are left to the job made meanwhile."""
+    for picture in pictures:
+        picture.load()
+    with ThreadPoolExecutor(max(1, torch.get_num_threads() // 2)) as threads:
+        return list(threads.map(lambda each, size: each.resize(size, Resampling.LANCZOS), pictures, sizes))
 
 
 def _sizes(field: str, picture: Image, sizes: WorkingSizes) -> tuple[tuple[int, int], tuple[int, int]]:

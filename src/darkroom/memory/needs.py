@@ -21,7 +21,8 @@ class Part(StrEnum):
     """What is placed as one.
 
     BLOCKS and KEPT_EXACT are the blocks' matrices: those that the fast tier has in float8, and those that it leaves
-    (`img_mlp.net.2`, whose input float8 would drown, and the last block's queries, keys and values, multiplied apart).
+    (`mlp.net.2` of both streams, which float8 does not suit, and the last block's queries, keys and values, multiplied
+    apart).
     STORED is what LoRAs are merged from, where that is not what the blocks compute with: the former's in the fast tier,
     both on a CPU, which has them packed. RUN_COPY is of the whole transformer, since some LoRAs change all of it;
     NEXT_COPY, for the next job's, of the blocks' matrices, all that most of them change. BESIDE is of LoRAs for which
@@ -60,7 +61,7 @@ SLACK = 1.15
 """What the allocator holds in pieces of the wrong size, and sides rounded up to multiples of 32."""
 
 _BLOCK_MATRIX = re.compile(r"transformer_blocks\.\d+\.(attn\.(to|add)_|(img|txt)_mlp\.).*weight")
-_LEFT = r"transformer_blocks\.(\d+\.img_mlp\.net\.2|{last}\.attn\.(to_[qkv]|add_[qkv]_proj))\.weight"
+_LEFT = r"transformer_blocks\.(\d+\.(img|txt)_mlp\.net\.2|{last}\.attn\.(to_[qkv]|add_[qkv]_proj))\.weight"
 _MODULATION = re.compile(r"transformer_blocks\.\d+\.(img|txt)_mod\.1\.")
 _PIECE = re.compile(r"(.*?\.\d+)\.")
 

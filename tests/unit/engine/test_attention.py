@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812  its customary name
 
 from darkroom.engine import attention
 
@@ -23,6 +24,16 @@ def test_every_way_gives_its_formula(attend, at_once, queries, monkeypatch):
     weights = torch.softmax(torch.einsum("qhd,khd->hqk", query, key) / HEAD_DIM**0.5, dim=-1)
     expected = torch.einsum("hqk,khd->qhd", weights, value).flatten(1)
     torch.testing.assert_close(attend(query, key, value), expected)
+
+
+def test_torchs_kernel_is_given_one_batch_without_gaps(monkeypatch):
+    """Its strides are those of a batch laid out token by token: cuDNN makes another plan, or none, for odd ones."""
+    given = []
+    attend = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *parts: given.extend(parts) or attend(*parts))
+    attention.fused(*(some(TOKENS, HEADS, HEAD_DIM, seed=seed) for seed in range(3)))
+    width = HEADS * HEAD_DIM
+    assert {each.stride() for each in given} == {(TOKENS * width, HEAD_DIM, width, 1)}
 
 
 def test_rounded_scores_cost_no_more_than_rounded_weights():

@@ -1,5 +1,8 @@
+from threading import Barrier
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -35,6 +38,26 @@ def test_the_ratio_asked_for_is_the_results():
     prepared = prepare(an_edit(aspect_ratio=(1, 2)), [a_picture(200, 100)], SMALL, EYES)
     assert (prepared.width_px, prepared.height_px) == (32, 96)
     assert tuple(prepared.references[0].pixels.shape) == (1, 3, 32, 96)
+
+
+def test_pictures_are_resized_beside_one_another(monkeypatch):
+    """Both sizes of both, where half of the cores do; what comes of it are the bits of one after the other."""
+    pictures = [a_picture(200, 100), a_picture(90, 120)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    expected = prepare(an_edit(pictures=2), pictures, SMALL, EYES)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    all_at_once = Barrier(4, timeout=10)
+
+    class Met(type(pictures[0])):
+        def resize(self, *size):
+            all_at_once.wait()
+            return super().resize(*size)
+
+    for picture in pictures:
+        picture.__class__ = Met
+    made = prepare(an_edit(pictures=2), pictures, SMALL, EYES)
+    assert made.seen.digest == expected.seen.digest
+    assert [each.digest for each in made.references] == [each.digest for each in expected.references]
 
 
 @pytest.mark.parametrize("size", [(1, 400), (400, 1), (1, 20_000), (20_000, 1)])

@@ -9,6 +9,7 @@ from torch import nn
 
 from darkroom.checkpoint.layout import read_component
 from darkroom.checkpoint.locate import NANO
+from darkroom.engine import attention, vae_model
 from darkroom.engine.vae import Vae
 from darkroom.engine.vae_model import RmsNorm, UpConv, through
 from darkroom.engine.vae_strips import make_strips
@@ -179,6 +180,20 @@ def test_a_picture_is_normalised_alike_in_bands_and_in_one_piece():
     expected = nn.functional.silu(nn.functional.normalize(given.double(), dim=1) * 96**0.5 * norm.gamma[:, 0].double())
     assert difference(norm(given), expected) <= 1e-6
     assert difference(norm._normalised(given, norm.gamma), expected) <= 1e-6
+
+
+@pytest.mark.parametrize("attend", [attention.fused, attention.by_products])
+def test_pixels_attend_to_those_of_their_own_picture(attend, monkeypatch):
+    """By its formula, whichever way the device takes."""
+    monkeypatch.setattr(vae_model, "fused", attend)
+    middle = vae_model.Attention(24)
+    for parameter in middle.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    x = torch.randn(2, 24, 5, 7, generator=torch.Generator().manual_seed(0))
+    query, key, value = middle.to_qkv(middle.norm(x)).flatten(2).chunk(3, dim=1)
+    weights = torch.softmax(torch.einsum("bcq,bck->bqk", query, key) / 24**0.5, dim=-1)
+    mixed = torch.einsum("bqk,bck->bcq", weights, value).unflatten(2, (5, 7))
+    torch.testing.assert_close(middle(x), x + middle.proj(mixed))
 
 
 def test_what_one_frame_never_meets_is_not_kept(tiny_checkpoint):
