@@ -3,27 +3,32 @@
 from pathlib import Path
 
 from darkroom.catalogue import read_catalogue
-from darkroom.checkpoint.declaration import WorkingSizes
+from darkroom.checkpoint.declaration import WorkingSizes, read_declaration
+from darkroom.checkpoint.locate import NANO
 from darkroom.engine.sizes import MULTIPLE_PX, fit
 
 PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"
 MATCH = "match_input_image"
+
+AREA_PX = WorkingSizes().output_area_px
+NANO_AREA_PX = read_declaration(NANO).working_sizes.output_area_px
 
 INTRODUCTION = f"""\
 # Sizes of results
 
 <!-- Written by scripts/sizes_page.py from src/darkroom/engine/sizes.py; a test holds the two together. -->
 
-A result has about {WorkingSizes().output_area_px:,} pixels (1024 × 1024) at the ratio asked for, each side rounded
+A result has about {AREA_PX:,} pixels (1024 × 1024) at the ratio asked for, each side rounded
 to the nearest multiple of {MULTIPLE_PX}: the rule of the published model's reference pipeline. With `{MATCH}`, the
 default, the ratio is the first picture's. So a result is stretched against what was asked for by no more than that
 rounding, at most {MULTIPLE_PX // 2} pixels a side. Nothing is cropped. Each further picture keeps its own ratio.
 
-A checkpoint may have another area (`output_area_px` in its darkroom.json; the tiny one of the demo has). The rule is
-the same.
+A checkpoint may have another area (`output_area_px` in its darkroom.json). The rule is the same, but the smaller the
+picture, the more those pixels are of it: with nano's {NANO_AREA_PX:,} (128 × 128) the shapes below are up to a quarter
+off.
 
-| aspect_ratio | width × height | ratio | off by |
-|---|---|---|---|
+| aspect_ratio | width × height | ratio | off by | with nano | off by |
+|---|---|---|---|---|---|
 """
 
 MATCHED = """
@@ -42,9 +47,9 @@ def page() -> str:
     named.sort(key=_ratio)
     return (
         INTRODUCTION
-        + "".join(_row(f"`{name}`", _ratio(name), shown=True) for name in named)
+        + "".join(_row(f"`{name}`", *_named(_ratio(name))) for name in named)
         + MATCHED
-        + "".join(_row(f"{width} × {height}", width / height, shown=False) for width, height in PICTURES)
+        + "".join(_row(f"{width} × {height}", *_fitted(AREA_PX, width / height)) for width, height in PICTURES)
     )
 
 
@@ -53,10 +58,19 @@ def _ratio(name: str) -> float:
     return width / height
 
 
-def _row(name: str, ratio: float, *, shown: bool) -> str:
-    width, height = fit(WorkingSizes().output_area_px, ratio)
-    made = width / height
-    cells = [name, f"{width} × {height}", *([f"{made:.3f}"] if shown else []), f"{abs(made / ratio - 1):.1%}"]
+def _named(ratio: float) -> tuple[str, ...]:
+    width, height = fit(AREA_PX, ratio)
+    size, off = _fitted(AREA_PX, ratio)
+    return size, f"{width / height:.3f}", off, *_fitted(NANO_AREA_PX, ratio)
+
+
+def _fitted(area_px: int, ratio: float) -> tuple[str, str]:
+    """The size made of a ratio, and how far its own ratio is from that."""
+    width, height = fit(area_px, ratio)
+    return f"{width} × {height}", f"{abs(width / height / ratio - 1):.1%}"
+
+
+def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 

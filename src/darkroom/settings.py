@@ -3,14 +3,16 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from ipaddress import ip_network
 from pathlib import Path
 from re import fullmatch
 from tomllib import TOMLDecodeError
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import platformdirs
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,6 +28,14 @@ PREFIX = "DARKROOM_"
 FILE_VARIABLE = PREFIX + "CONFIG"
 SECRET = frozenset(("lora_tokens",))
 """Settings whose values are nobody's to read."""
+HINT = " (`darkroom settings` lists them all)"
+"""How messages about bad settings end."""
+WORDS = {
+    "device": "must be auto, cpu, cuda or cuda:N",
+    "public_url": "must be an http(s) address without ? or #, like https://images.example.com",
+    "hub_url": "must be an http(s) address without a path, like https://huggingface.co",
+}
+"""What the patterns of settings say."""
 
 
 class Settings(BaseSettings):
@@ -171,6 +181,12 @@ class Settings(BaseSettings):
     def _home(cls, value: Path | None) -> Path | None:
         return value and value.expanduser()
 
+    @field_validator("fast_steps", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        """Of a variable's text; pydantic reads none for a choice of numbers."""
+        return int(value) if isinstance(value, str) and value.isdigit() else value
+
     @field_validator("fetch_allow", "trusted_proxies", "lora_tokens", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -224,7 +240,7 @@ def read_settings(**overrides: Any) -> Settings:
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE_VARIABLE}
     variables = {name for name in os.environ if name.upper().startswith(PREFIX)}
     if unknown := sorted(name for name in variables if name.upper() not in known):
-        raise BadSetting(f"unknown setting {', '.join(unknown)} (`darkroom settings` lists them all)")
+        raise BadSetting(f"unknown setting {', '.join(unknown)}{HINT}")
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=file)
@@ -236,15 +252,26 @@ def read_settings(**overrides: Any) -> Settings:
     except OSError as error:
         raise BadSetting(f"{file} can't be read: {error.strerror}") from error
     except ValidationError as error:
-        problems = "; ".join(_problem(str(e["loc"][0]), e["input"], e["msg"]) for e in error.errors())
-        raise BadSetting(f"bad setting: {problems} (`darkroom settings` lists them all)") from error
+        problems = "; ".join(_problem(file, found) for found in error.errors())
+        raise BadSetting(f"bad setting: {problems}{HINT}") from error
     # The class that knows the file stays in here: what has travelled to a worker compares equal to what was read.
     return Settings(**read.model_dump(exclude_unset=True))
 
 
-def _problem(name: str, value: object, message: str) -> str:
-    shown = "" if name in SECRET else f" = {value!r}"
+def _problem(file: str, found: ErrorDetails) -> str:
+    name, message = str(found["loc"][0]), found["msg"]
+    if found["type"] == "extra_forbidden":
+        # Names of variables are known by now.
+        return f"{file}: there is no setting {name!r}; the nearest is {_nearest(name)}"
+    if found["type"] == "string_pattern_mismatch":
+        message = WORDS[name]
+    shown = "" if name in SECRET else f" = {found['input']!r}"
     return f"{PREFIX}{name.upper()}{shown}: {message[:1].lower()}{message[1:]}"
+
+
+def _nearest(name: str) -> str:
+    wanted = name.lower().removeprefix(PREFIX.lower())
+    return max(Settings.model_fields, key=lambda known: SequenceMatcher(a=wanted, b=known).ratio())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,8 +285,8 @@ class Row:
     help: str
 
 
-def rows(settings: Settings) -> list[Row]:
-    """All settings, in the order of their definition."""
+def rows(settings: Settings | None) -> list[Row]:
+    """All settings, in the order of their definition; None: without values."""
     listed = []
     for name, field in Settings.model_fields.items():
         stated = field.json_schema_extra
@@ -267,12 +294,21 @@ def rows(settings: Settings) -> list[Row]:
         listed.append(
             Row(
                 name=PREFIX + name.upper(),
-                value="set" if name in SECRET and getattr(settings, name) else _shown(getattr(settings, name)),
+                value="" if settings is None else _value(settings, name),
                 default=_shown(default),
-                help=field.description or "",
+                help=f"{field.description}{_choices(field.annotation)}",
             )
         )
     return listed
+
+
+def _value(settings: Settings, name: str) -> str:
+    value = getattr(settings, name)
+    return "set" if name in SECRET and value else _shown(value)
+
+
+def _choices(annotation: object) -> str:
+    return f" One of: {', '.join(map(str, get_args(annotation)))}." if get_origin(annotation) is Literal else ""
 
 
 def _shown(value: object) -> str:

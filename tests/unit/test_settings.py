@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from darkroom.errors import BadSetting
-from darkroom.settings import Settings, read_settings, rows
+from darkroom.settings import WORDS, Row, Settings, read_settings, rows
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "settings_page.py"
 
@@ -35,6 +35,14 @@ def test_defaults(bare: Path) -> None:
     assert settings.data.is_absolute()
     assert settings.model_fields_set == set()
     assert not list(bare.iterdir())
+
+
+@pytest.mark.parametrize("row", rows(None), ids=lambda row: row.name)
+def test_a_default_can_be_set(monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
+    """Every setting takes from its variable what is listed as its default."""
+    if row.default not in ("unset", "none"):
+        monkeypatch.setenv(row.name, row.default)
+        assert row.default in {each.value for each in rows(read_settings()) if each.name == row.name}
 
 
 def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,13 +133,46 @@ def test_bad_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> N
 
 
 def test_several_bad_values_at_once(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that is wrong is said in one go, wherever it was given."""
+    """All that is wrong is said in one go, wherever it was given; a key of the file's that is none with the nearest."""
     (bare / "darkroom.toml").write_text('dtype = "half"\nchekpoint = "x"\n')
     monkeypatch.setenv("DARKROOM_PORT", "x")
     with pytest.raises(BadSetting) as caught:
         read_settings(lease_s=-1)
-    for part in ("DARKROOM_DTYPE = 'half'", "DARKROOM_CHEKPOINT = 'x'", "DARKROOM_PORT = 'x'", "DARKROOM_LEASE_S = -1"):
+    unknown = "darkroom.toml: there is no setting 'chekpoint'; the nearest is checkpoint"
+    for part in (unknown, "DARKROOM_DTYPE = 'half'", "DARKROOM_PORT = 'x'", "DARKROOM_LEASE_S = -1"):
         assert part in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["prot", "DARKROOM_PORT"])
+def test_an_unknown_key_of_the_file(bare: Path, key: str) -> None:
+    """It is said to be the file's, since no such variable was set, with the nearest name there is."""
+    (bare / "darkroom.toml").write_text(f"{key} = 8000\n")
+    with pytest.raises(BadSetting) as caught:
+        read_settings()
+    assert f"darkroom.toml: there is no setting {key!r}; the nearest is port " in caught.value.message
+    assert "DARKROOM_PROT" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("device", "'x': must be auto, cpu, cuda or cuda:N"),
+        ("public_url", "'x': must be an http(s) address"),
+        ("hub_url", "'x': must be an http(s) address"),
+    ],
+)
+def test_patterns_are_said_in_words(name: str, said: str) -> None:
+    """What a value must be like is said to people, not as a regular expression."""
+    with pytest.raises(BadSetting) as caught:
+        read_settings(**{name: "x"})
+    assert said in caught.value.message
+    assert "^" not in caught.value.message
+
+
+def test_every_pattern_has_its_words() -> None:
+    """None is left to be said as a regular expression."""
+    patterned = {name for name, field in Settings.model_fields.items() if "pattern=" in repr(field.metadata)}
+    assert patterned == WORDS.keys()
 
 
 @pytest.mark.parametrize("name", ["DARKROOM_CHEKPOINT", "darkroom_chekpoint", "DARKROOM_"])
@@ -209,6 +250,8 @@ def test_every_setting_is_helped() -> None:
     assert all(row.help.endswith(".") and row.default for row in listed.values())
     assert (listed["DARKROOM_PORT"].value, listed["DARKROOM_PORT"].default) == ("9", "8000")
     assert (listed["DARKROOM_FETCH_ALLOW"].value, listed["DARKROOM_FETCH_ALLOW"].default) == ("a:1,b:2", "none")
+    assert listed["DARKROOM_DTYPE"].help.endswith(" One of: auto, bfloat16, float32.")
+    assert listed["DARKROOM_FAST_STEPS"].help.endswith(" One of: 4, 8.")
     assert (listed["DARKROOM_CHECKPOINT"].value, listed["DARKROOM_RETENTION_S"].value) == ("unset", "3600")
 
 

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from darkroom.errors import UnknownPath
 
@@ -55,6 +55,12 @@ POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Holds the browser to it: whatever the packaged script contains, no other host is asked."""
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> Response:
+    """To the page, by a relative address, as the page's own are."""
+    return RedirectResponse("docs")
 
 
 @router.get("/openapi.json")

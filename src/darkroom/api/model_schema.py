@@ -68,6 +68,9 @@ def _property(parameter: Parameter, *, form: bool) -> Schema:
         schema["default"] = parameter.default
     if parameter.needed and parameter.type is Kind.STRING:
         schema["examples"] = [PROMPT]
+    elif form and parameter.type is not Kind.IMAGE:
+        # Where there is none, Swagger UI sends one that it makes up.
+        schema["examples"] = ["" if parameter.default is None else parameter.default]
     if parameter.extension:
         schema[EXTENSION] = True
     return schema

@@ -1,5 +1,6 @@
 """`darkroom`: the commands, and how their errors are said."""
 
+import sqlite3
 import sys
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def _darkroom(
 ) -> None:
     """Edit pictures by prompt: your own server behind Segmind's API, on your own machine.
 
-    Every setting is a DARKROOM_… variable, a line in darkroom.toml, or a flag: see `darkroom settings`.
+    Every setting is a DARKROOM_… variable or a line in darkroom.toml, and a few are flags: see `darkroom settings`.
     """
 
 
@@ -59,6 +60,9 @@ def main() -> None:
     except DarkroomError as error:
         note(f"darkroom: {error.message}")
         sys.exit(FAILED if isinstance(error, JobError) else REFUSED)
+    except sqlite3.OperationalError as error:
+        note(f"darkroom: the ledger can't be used: {error} (DARKROOM_DATA names its folder)")
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,9 @@ def inspect_(
 ) -> None:
     """Show what a checkpoint holds: its parts, their classes, sizes and dtypes, and what is missing.
 
-    Reads headers only, and downloads nothing. Of a Hugging Face id it says what is still to be downloaded. Exits 2 if
-    the checkpoint could not be served.
+    Reads headers only, and downloads nothing. Of a Hugging Face id it says what is still to be downloaded.
+
+    Exits 2 if the checkpoint could not be served.
     """
     from darkroom.checkpoint.download import plan_download
     from darkroom.checkpoint.inspect import inspect

@@ -47,10 +47,9 @@ def doctor(
         typer.Option(metavar="GB", min=0, help="Only show the plan for a GPU of this size that multiplies float8."),
     ] = None,
 ) -> None:
-    """Check Python, torch, device, memory, disk, checkpoint and port; each line is ok, or says what to do. Then show
-    which part of the model lies where in memory.
+    """Check Python, torch, device, memory, disk, checkpoint and port, and show what of the model lies where in memory.
 
-    Exits 1 if the service could not run as things are.
+    Each line is ok, or says what to do. Exits 1 if the service could not run as things are.
     """
     from darkroom.cli.plan import show_plan
 
@@ -181,5 +180,5 @@ def _port(settings: "Settings") -> Finding:
     try:
         listen(settings.host, settings.port).close()
     except DarkroomError as error:
-        return Finding(name="port", found=f"{settings.host} port {settings.port} is taken", remedy=error.message)
+        return Finding(name="port", found=f"{settings.host} port {settings.port}", remedy=error.message)
     return Finding(name="port", found=f"{settings.host} port {settings.port} is free")

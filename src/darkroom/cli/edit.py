@@ -4,7 +4,8 @@ import asyncio
 import io
 import os
 import signal
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,14 +13,14 @@ import typer
 
 from darkroom.cli.console import note, say
 from darkroom.cli.models import complete_slug
-from darkroom.errors import InvalidField, UnknownModel
+from darkroom.errors import DarkroomError, InvalidField, UnknownModel
 
 if TYPE_CHECKING:
     from darkroom.cli.making import Edited
 
 EXAMPLES = """Examples:
 
-  darkroom edit photo.jpg -p "Make it snow" -o snow.png
+  darkroom edit samples/ball.png -p "Make the ball red" -o red.png
 
   darkroom edit sofa.jpg woman.png -p "The woman sits on the sofa" -o scene.webp --seed 7
 
@@ -68,8 +69,7 @@ def edit(  # noqa: PLR0913, PLR0917  a flag each
 ) -> None:
     """Edit pictures by prompt, here or on a server.
 
-    Here, it loads the model that DARKROOM_CHECKPOINT names, or what `darkroom serve` would take without one, in a
-    process beside this one.
+    Here, it loads the model that DARKROOM_CHECKPOINT names, or the one that `darkroom serve` takes without one.
 
     The job is counted and kept as any client's is; Ctrl-C cancels it.
     """
@@ -78,7 +78,8 @@ def edit(  # noqa: PLR0913, PLR0917  a flag each
         raise InvalidField("--server needs a key: --key dk_…, or the variable SEGMIND_API_KEY", field="key")
     if quality is not None and image_format == "png":
         raise InvalidField("--quality: a .png is written without loss; it is for .jpg and .webp", field="quality")
-    params = read_pictures(model, pictures) | {
+    given = read_pictures(model, pictures)
+    params = given | {
         "prompt": prompt,
         "seed": seed,
         "num_inference_steps": steps,
@@ -88,7 +89,8 @@ def edit(  # noqa: PLR0913, PLR0917  a flag each
         "image_format": image_format,
         "quality": quality,
     }
-    edited = _make(model, params, server=server, key=key)
+    with naming(dict(zip(given, pictures, strict=True))):
+        edited = _make(model, params, server=server, key=key)
     write_atomically(out, edited.data)
     _report(out, edited)
 
@@ -117,6 +119,19 @@ def read_pictures(slug: str, pictures: Sequence[str]) -> dict[str, object]:
     return {name: _read(picture) for name, picture in zip(card.pictures, pictures, strict=False)}
 
 
+@contextmanager
+def naming(pictures: Mapping[str, str]) -> Iterator[None]:
+    """Errors of a picture's parameter say which picture that is. pictures: as they were named, by parameter."""
+    from darkroom.catalogue.parameter import shorten
+
+    try:
+        yield
+    except DarkroomError as error:
+        if error.field is not None and error.field in pictures:
+            error.message = f"{shorten(pictures[error.field])}: {error.message}"
+        raise
+
+
 def _read(picture: str) -> str | bytes:
     if picture.startswith(("http://", "https://", "data:")):
         return picture
@@ -127,6 +142,7 @@ def _read(picture: str) -> str | bytes:
 
 
 def _make(slug: str, params: Mapping[str, object], *, server: str | None, key: str | None) -> "Edited":
+    from darkroom.cli.data import check_data
     from darkroom.cli.default import with_checkpoint
     from darkroom.cli.making import edit_here, edit_there
     from darkroom.cli.progress import Bar
@@ -141,6 +157,7 @@ def _make(slug: str, params: Mapping[str, object], *, server: str | None, key: s
         if "log_level" not in settings.model_fields_set:
             settings = settings.model_copy(update={"log_level": "warning"})
         settings = with_checkpoint(settings)
+        check_data(settings.data)
         with Bar(waiting="loading the model") as bar:
             return asyncio.run(_stoppable(edit_here(settings, slug, given, bar.observe)))
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -5,17 +5,19 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from darkroom.cli.console import note, say, show, size_of
-from darkroom.errors import BadSetting
+from darkroom.errors import BadSetting, DarkroomError, LoraError
 
 if TYPE_CHECKING:
     from darkroom.lora.inspect import Report
     from darkroom.lora.remote import Advance
     from darkroom.lora.shelf import Shelf
+    from darkroom.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="List, bring in, pin and remove LoRAs, or look into one.")
 
@@ -116,15 +118,24 @@ def fetch(
     """Fetch presets and install them, or files from any address, so that no request has to wait for them.
 
     A preset that is installed is fetched again if its source has another file by now.
+
+    Exits 1 if any could not be had; the others are fetched all the same.
     """
     shelf = _shelf()
     missing = [one.name for one in shelf.listed() if one.name and not one.installed] if presets else []
     names = [*(wanted or ()), *missing]
     if not names and not presets:
         raise BadSetting("name presets or addresses, or say --presets for all")
+    failed: dict[str, DarkroomError] = {}
     for name in names:
-        digest = _brought(name, partial(shelf.fetch, name))
-        say(f"{digest} {name}")
+        try:
+            say(f"{_brought(name, partial(shelf.fetch, name))} {name}")
+        except DarkroomError as error:
+            failed[name] = error
+    for name, why in failed.items():
+        note(f"darkroom: {name}: {why.message.removeprefix(f'{why.field}: ')}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command("pin", epilog=PIN_EXAMPLES)
@@ -148,16 +159,26 @@ def inspect(
 
     Exits 2 if it would be.
     """
+    from darkroom.cli.default import REAL
     from darkroom.lora.base import Base, published_modules
     from darkroom.lora.inspect import describe
-    from darkroom.settings import read_settings
 
-    modules = Base(read_settings().checkpoint).modules or published_modules()
-    header, path = asyncio.run(_shelf().header(source))
-    _show_report(describe(header, modules, path))
+    settings = _settings()
+    try:
+        header, path = asyncio.run(_shelf(settings).header(source))
+    except DarkroomError as error:
+        if Path(source).expanduser().is_dir():
+            raise BadSetting(f"{source} is a folder; name a .safetensors file in it") from error
+        if isinstance(error, LoraError) and error.field is None:
+            raise error.at(source) from error
+        raise
+    modules, checkpoint = Base(settings.checkpoint).modules, settings.checkpoint
+    if modules is None:
+        modules, checkpoint = published_modules(), REAL
+    _show_report(describe(header, modules, path), checkpoint)
 
 
-def _show_report(report: "Report") -> None:
+def _show_report(report: "Report", checkpoint: str | None) -> None:
     rows = {
         "layout": ", ".join(report.layouts),
         "kinds": ", ".join(f"{count} {kind}" for kind, count in report.kinds.items()),
@@ -177,7 +198,8 @@ def _show_report(report: "Report") -> None:
             numbers=("changed", "of"),
         )
     if report.problems:
-        raise BadSetting("this LoRA can't be used:" + "".join(f"\n  {problem}" for problem in report.problems))
+        problems = "".join(f"\n  {problem}" for problem in report.problems)
+        raise BadSetting(f"this LoRA can't be used with the checkpoint {checkpoint}:{problems}")
 
 
 def _from_to(values: tuple[float, float] | None) -> str:
@@ -187,13 +209,18 @@ def _from_to(values: tuple[float, float] | None) -> str:
     return f"{least:g}" if least == most else f"{least:g} to {most:g}"
 
 
-def _shelf() -> "Shelf":
+def _settings() -> "Settings":
     from darkroom.cli.default import with_checkpoint
-    from darkroom.lora.shelf import Shelf
     from darkroom.settings import read_settings
+
+    return with_checkpoint(read_settings(), tell=lambda _: None)
+
+
+def _shelf(settings: "Settings | None" = None) -> "Shelf":
+    from darkroom.lora.shelf import Shelf
     from darkroom.stores import open_loras
 
-    return Shelf(open_loras(with_checkpoint(read_settings(), tell=lambda _: None)))
+    return Shelf(open_loras(settings or _settings()))
 
 
 def _brought(what: str, bring: "Callable[[Advance], Awaitable[str]]") -> str:

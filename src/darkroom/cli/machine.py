@@ -70,6 +70,6 @@ def choose_device(settings: "Settings", found: Mapping[str, Any]) -> tuple[Findi
         name=f"cuda:{number} ({gpu['name']})",
         kind="cuda",
         memory_bytes=share(gpu["memory_bytes"], settings.device_memory_gb),
-        host_memory_bytes=None if host_bytes is None else host_bytes // (len(gpus) if kind == "auto" else 1),
+        host_memory_bytes=None if host_bytes is None else host_bytes // len(gpus),
         multiplies_fp8=gpu["multiplies_fp8"],
     )

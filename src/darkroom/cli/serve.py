@@ -27,18 +27,30 @@ def serve(
 ) -> None:
     """Serve the API on this machine, with the model in a worker process of its own.
 
-    With no model named it takes Qwen/Qwen-Image-Edit-2509 where that is in the Hugging Face cache and a GPU has room
-    for it, else nano, a small one that comes with Darkroom and edits rendered scenes on any machine.
+    With no model named it takes Qwen/Qwen-Image-Edit-2509, if that is in the Hugging Face cache and a GPU has room.
+
+    Otherwise it takes nano, a small one that comes with Darkroom and edits rendered scenes on any machine.
 
     When the model is loaded, prints “Darkroom is ready on URL”; the first time a key, too.
 
     Stop it with Ctrl-C or SIGTERM: the running job ends (DARKROOM_DRAIN_S), the waiting ones are kept.
     """
+    from darkroom.cli.data import check_data
     from darkroom.cli.default import with_checkpoint
     from darkroom.cli.listener import listen
     from darkroom.cli.server import run
     from darkroom.settings import read_settings
 
     settings = with_checkpoint(read_settings(checkpoint=checkpoint, host=host, port=port, data=data))
+    check_place(str(settings.checkpoint))
+    check_data(settings.data)
     with listen(settings.host, settings.port) as listener:
         asyncio.run(run(settings, listener))
+
+
+def check_place(checkpoint: str) -> None:
+    """Raises `BadCheckpoint` for a path that leads nowhere. What may be a Hugging Face id, its worker looks for."""
+    from darkroom.checkpoint.locate import locate
+
+    if checkpoint.startswith(("/", ".", "~")) or checkpoint.rstrip("/").count("/") != 1:
+        locate(checkpoint, fetch=False)

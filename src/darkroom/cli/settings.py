@@ -22,15 +22,14 @@ def settings(*, as_json: Annotated[bool, typer.Option("--json", help="As JSON, f
 
     They come from DARKROOM_… variables and from darkroom.toml, or the file that DARKROOM_CONFIG names.
     """
-    from darkroom.settings import Settings, read_settings, rows
+    from darkroom.settings import HINT, read_settings, rows
 
     bad: BadSetting | None = None
     try:
-        in_force = read_settings()
+        listed = rows(read_settings())
     except BadSetting as error:
-        # Whoever has a bad one was sent here to see which there are: the defaults are shown.
-        bad, in_force = error, Settings.model_construct()
-    listed = rows(in_force)
+        # Whoever has a bad one was sent here to see which there are.
+        bad, listed = error, rows(None)
     if as_json:
         say(json.dumps([asdict(row) for row in listed], indent=2, ensure_ascii=False))
     else:
@@ -39,4 +38,4 @@ def settings(*, as_json: Annotated[bool, typer.Option("--json", help="As JSON, f
             ((row.name, row.value, row.default, row.help) for row in listed),
         )
     if bad:
-        raise bad
+        raise BadSetting(f"{bad.message.removesuffix(HINT)}; until that is mended no values can be shown")

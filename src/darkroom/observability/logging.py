@@ -1,13 +1,12 @@
 """Log lines: structlog's and every library's through one formatter, to standard error.
 
-What is bound in `structlog.contextvars` (request_id, job_id) stands in every line written within that task or thread,
-uvicorn's access lines too.
+What is bound in `structlog.contextvars` (request_id, worker) stands in every line written within that task or thread.
 """
 
 import logging
 import os
+import re
 import sys
-from collections.abc import Iterable
 from typing import Literal, TextIO
 
 import structlog
@@ -15,6 +14,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 # Libraries that at INFO speak of every connection they make.
 _CHATTY = ("httpx", "httpcore", "urllib3", "filelock", "aiohttp.access", "huggingface_hub")
+_CONTROL = re.compile(r"[^\n\t -~\u00a0-\U0010ffff]")
 
 
 def configure(
@@ -63,29 +63,27 @@ def configure(
     logging.captureWarnings(True)
 
 
-def adopt(names: Iterable[str]) -> None:
-    """Have the loggers of these libraries, and those below them, write as all others do.
-
-    For libraries that bring a handler of their own when they are imported; call it afterwards.
-    """
-    for name in names:
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-
-
 def _renderers(log_format: Literal["console", "json"], stream: TextIO) -> list[Processor]:
     if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     colours = stream.isatty() and "NO_COLOR" not in os.environ
     return [
+        _escape,
         structlog.dev.ConsoleRenderer(
             colors=colours,
             exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False)
             if colours
             else structlog.dev.plain_traceback,
-        )
+        ),
     ]
+
+
+def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Control characters as Python writes them: what a client sent must not steer the operator's terminal."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _CONTROL.sub(lambda found: repr(found[0])[1:-1], value)
+    return event
 
 
 def _drop_uvicorn_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

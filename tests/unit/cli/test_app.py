@@ -1,7 +1,11 @@
+import inspect
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+import typer
 
 from darkroom import __version__
 from darkroom.cli import app as cli
@@ -34,6 +38,24 @@ def test_every_command_has_help(darkroom, command):
     assert len(text.split("╭")[0].strip()) > 20
 
 
+def callbacks(app: typer.Typer) -> Iterator[object]:
+    """What every command and group calls."""
+    yield from (command.callback for command in app.registered_commands)
+    for group in app.registered_groups:
+        yield from callbacks(group.typer_instance)
+    if app.registered_callback:
+        yield app.registered_callback.callback
+
+
+def test_help_breaks_no_sentence():
+    """Where a paragraph has a line break, help has one too: so each is one line, which terminals wrap."""
+    found = list(callbacks(cli.app))
+    assert len(found) > 15
+    for callback in found:
+        paragraphs = inspect.getdoc(callback).split("\n\n")
+        assert [text for text in paragraphs if "\n" in text] == []
+
+
 def test_version(darkroom):
     """The version is the package's."""
     assert darkroom("--version").out == f"darkroom {__version__}\n"
@@ -64,6 +86,17 @@ def test_expected_errors_are_one_line(darkroom, monkeypatch, error, code):
 
     monkeypatch.setattr(cli, "app", fail)
     assert darkroom() == (code, "", f"darkroom: {error.message}\n")
+
+
+def test_a_ledger_that_cant_be_written_is_one_line(darkroom, monkeypatch):
+    """It may be another user's file; the setting to change is named."""
+
+    def fail(**_):
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(cli, "app", fail)
+    said = "the ledger can't be used: attempt to write a readonly database (DARKROOM_DATA names its folder)"
+    assert darkroom() == (2, "", f"darkroom: {said}\n")
 
 
 def test_unknown_commands_get_the_nearest(darkroom):

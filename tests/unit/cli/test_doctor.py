@@ -78,15 +78,14 @@ def test_where_torch_fails_nothing_is_planned(monkeypatch, tiny_checkpoint):
 
 @pytest.mark.parametrize(("device", "number"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
 def test_the_plan_is_for_the_gpu_that_is_chosen(monkeypatch, on_gpus, not_downloaded, device, number):
-    """It is planned with that GPU's memory; auto has a worker on each, which share the host's memory."""
+    """It is planned with that GPU's memory and, as its worker plans it, a GPU's share of the host's."""
     monkeypatch.setenv("DARKROOM_DEVICE", device)
     examination = examine(PUBLISHED)
     assert examination.plan.device.name == f"cuda:{number} (NVIDIA H200)"
     assert examination.plan.device.memory_bytes == H200["memory_bytes"]
     found = next(finding.found for finding in examination.findings if finding.name == "device")
     assert ("a worker on each of 2 GPUs" in found) == (device == "auto")
-    workers = 2 if device == "auto" else 1
-    assert examination.plan.device.host_memory_bytes == host_memory_bytes() // workers
+    assert examination.plan.device.host_memory_bytes == host_memory_bytes() // 2
     assert [finding.name for finding in examination.findings if finding.remedy] == ["checkpoint"]
 
 
@@ -167,3 +166,10 @@ def test_a_taken_port(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("DARKROOM_PORT", str(taken.getsockname()[1]))
         assert "--port" in check("port").remedy
+
+
+def test_a_host_that_is_not_known(monkeypatch):
+    """It is the host that is wrong, and nothing is said of its port."""
+    monkeypatch.setenv("DARKROOM_HOST", "256.0.0.1")
+    assert "taken" not in check("port").found
+    assert "can't listen on host 256.0.0.1" in check("port").remedy

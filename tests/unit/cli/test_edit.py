@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
-from darkroom.cli.edit import read_pictures, write_atomically
-from darkroom.errors import InvalidField
+from darkroom.cli.edit import naming, read_pictures, write_atomically
+from darkroom.errors import InvalidField, JobError
 
 
 @pytest.fixture
@@ -28,6 +28,17 @@ def test_pictures_go_under_the_names_of_the_card(tmp_path, photo, slug, names):
     assert list(read_pictures(slug, [photo] * 3)) == names
     with pytest.raises(InvalidField, match="3 pictures, not 4"):
         read_pictures(slug, [photo] * 4)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [("image_2", "b.txt: image_2: this is text"), ("seed", "seed: this is text"), (None, "None: this is text")],
+)
+def test_errors_name_the_file(field, said):
+    """Who gave files does not know them by the names that the model's card has for them."""
+    with pytest.raises(JobError) as caught, naming({"image": "a.png", "image_2": "b.txt"}):
+        raise JobError(f"{field}: this is text", field=field)
+    assert caught.value.message == said
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.checkpoint.locate import NANO
+from darkroom.cli import default
 from hosts import FileHost, digest_of, file_host, lora_file
 
 FIRST = lora_file(seed=1)
@@ -68,7 +70,7 @@ def test_fetch(darkroom, host):
 
 
 def test_fetch_all_presets(darkroom, host, tmp_path, monkeypatch):
-    """Those that are not installed yet, and no others; the first that can't be had stops it."""
+    """Those that are not installed yet, and no others; what can't be had is told at the end, by its name."""
     (tmp_path / "presets.toml").write_text(
         "".join(
             f'[{name}]\nsource = "{host.put(name, lora_file(seed=number))}"\n'
@@ -80,10 +82,15 @@ def test_fetch_all_presets(darkroom, host, tmp_path, monkeypatch):
     assert all(one["installed"] for one in json.loads(darkroom("loras", "list", "--json").out))
     host.files.clear()
     assert darkroom("loras", "fetch", "--presets") == (0, "", "")
-    darkroom("loras", "remove", "eraser")
+    for name in ("multiple_angle", "relight", "eraser"):
+        darkroom("loras", "remove", name)
+    host.put("relight", FIRST)
     ran = darkroom("loras", "fetch", "--presets")
-    assert (ran.code, ran.out) == (1, "")
-    assert "no such file" in ran.err
+    assert (ran.code, ran.out) == (1, f"{DIGEST} relight\n")
+    first, second = ran.err.splitlines()
+    assert first.startswith("darkroom: multiple_angle: ")
+    assert second.startswith("darkroom: eraser: ")
+    assert "no such file" in first
 
 
 def test_pin_and_remove(darkroom, host):
@@ -121,6 +128,23 @@ def test_inspect_what_will_not_do(darkroom, path):
     assert "transformer_blocks.0.attn.to_q" in ran.err
 
 
+def test_inspect_takes_the_checkpoint_that_would_be_served(darkroom, monkeypatch):
+    """With none named that is the small one, whose own LoRAs fit it."""
+    monkeypatch.delenv("DARKROOM_CHECKPOINT")
+    monkeypatch.setattr(default, "find_cached", lambda name: None)
+    ran = darkroom("loras", "inspect", "relight")
+    assert (ran.code, ran.err) == (0, "")
+    assert "changes 30 modules" in ran.out
+
+
+def test_list_needs_nothing_but_to_read(darkroom, monkeypatch, tmp_path):
+    """The digests of the checkpoint's own LoRAs are noted where that can be done; here a file is in the way."""
+    monkeypatch.setenv("DARKROOM_CHECKPOINT", str(NANO))
+    (tmp_path / "data" / "loras" / "index").mkdir(parents=True)
+    (tmp_path / "data" / "loras" / "index" / "addresses").touch()
+    assert listed(darkroom, "relight")["installed"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -132,11 +156,15 @@ def test_inspect_what_will_not_do(darkroom, path):
         (("pin", "none"), "darkroom loras list"),
         (("remove", "none"), "darkroom loras list"),
         (("inspect", "nonsense"), "not a link"),
+        (("inspect", "folder"), "folder is a folder; name a .safetensors file in it"),
+        (("inspect", "text.md"), "text.md: "),
         (("inspect", "https://127.0.0.1/a"), "not public"),
     ],
 )
-def test_mistakes_are_said(darkroom, words, said):
+def test_mistakes_are_said(darkroom, tmp_path, words, said):
     """What can't be done exits without a result, and says what would do."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.md").write_text("# No LoRA")
     ran = darkroom("loras", *words)
     assert ran.code in (1, 2)
     assert ran.out == ""

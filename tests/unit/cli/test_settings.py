@@ -21,9 +21,11 @@ def test_json_is_for_scripts(darkroom):
 
 
 def test_a_bad_setting_is_named_beside_the_list(darkroom, monkeypatch):
-    """Whoever has a bad setting still sees which there are."""
+    """Whoever has a bad setting still sees which there are, without values that are not in force."""
     monkeypatch.setenv("DARKROOM_PORT", "eighty")
     ran = darkroom("settings")
     assert ran.code == 2
-    assert "DARKROOM_RETENTION_S" in ran.out
+    assert next(line for line in ran.out.splitlines() if "_RETENTION_S" in line).split()[1:3] == ["3600", "Seconds"]
     assert "'eighty'" in ran.err
+    assert "`darkroom settings`" not in ran.err
+    assert {row["value"] for row in json.loads(darkroom("settings", "--json").out)} == {""}

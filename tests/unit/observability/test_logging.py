@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from darkroom.observability.logging import adopt, configure
+from darkroom.observability.logging import configure
 
 # A real server, logging as the service does, that answers one request and stops.
 SERVER = """
@@ -182,19 +182,6 @@ def test_threads_have_their_own_context() -> None:
     assert sorted((line["event"], line["request_id"]) for line in lines(stream)) == [("a", "a"), ("b", "b")]
 
 
-def test_adopted_libraries() -> None:
-    """A library that writes for itself and keeps its lines to itself writes as all do once adopted."""
-    own, stream = io.StringIO(), io.StringIO()
-    library = logging.getLogger("headstrong")
-    library.addHandler(logging.StreamHandler(own))
-    library.propagate = False
-    configure("json", stream=stream)
-    adopt(["headstrong"])
-    logging.getLogger("headstrong.part").warning("tamed")
-    assert not own.getvalue()
-    assert [line["event"] for line in lines(stream)] == ["tamed"]
-
-
 def test_warnings_are_lines() -> None:
     """A Python warning does not break the form: it is a line too."""
     code = (
@@ -231,3 +218,13 @@ def test_access_lines_have_the_request_id() -> None:
     assert access["request_id"] == "r-7"
     assert '"GET /path HTTP/1.1" 200' in access["event"]
     assert not any("request_id" in line for line in said if line["logger"] == "uvicorn.error")
+
+
+def test_what_a_client_sent_does_not_steer_the_terminal() -> None:
+    """Control characters stand in a line as Python writes them; text of any language as it is."""
+    stream = io.StringIO()
+    configure("console", stream=stream)
+    structlog.get_logger().info("request", path="/\x1b[2J\x07\r\x9b", name="镜头 été")
+    assert not re.search(r"[^\n -~\u00a0-\U0010ffff]", stream.getvalue())
+    assert r"/\x1b[2J\x07\r\x9b" in stream.getvalue()
+    assert "镜头 été" in stream.getvalue()
