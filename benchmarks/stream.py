@@ -104,7 +104,10 @@ class AtHand:
 
     files: Mapping[str, AdapterFile]
 
-    async def bring(self, ref: LoraRef, _on_advance: object) -> AdapterFile:
+    def is_here(self, _ref: LoraRef) -> bool:
+        return True
+
+    async def bring(self, ref: LoraRef) -> AdapterFile:
         return self.files[ref.digest or ""]
 
 

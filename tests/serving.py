@@ -3,7 +3,8 @@
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -72,6 +73,16 @@ def run(client: httpx.Client, params: dict[str, Any], *, slug: str = "qwen-image
     waited = client.post(f"/v1/{slug}", json=params, headers=name)
     assert waited.headers["x-request-id"] == submitted.json()["request_id"]
     return submitted.json()
+
+
+def submit_running(client: httpx.Client, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to the submit of an edit of many steps, once it is being made."""
+    params = {**params, "num_inference_steps": 100}
+    submitted: dict[str, Any] = client.post("/v2/qwen-image-edit-plus", json=params).json()
+    deadline = time.monotonic() + PATIENCE_S
+    while client.get(submitted["status_url"]).json()["status"] == "QUEUED" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return submitted
 
 
 class Gallery(ThreadingHTTPServer):

@@ -113,6 +113,7 @@ class Bench:
         self.blobs = WatchedFolder(folder / "blobs")
         self.engine = Inverter()
         self.orders = Orders()
+        self.fetcher = Fetcher(allow=(), max_bytes=10**6)
         self.adapters = Adapters(open_loras(self.settings), Base(None))
         self.told = []
         self.at_told = lambda message: None
@@ -164,7 +165,7 @@ class Bench:
             name="w",
             ledger=self.ledger,
             blobs=self.blobs,
-            fetcher=Fetcher(allow=(), max_bytes=10**6),
+            fetcher=self.fetcher,
             adapters=self.adapters,
             engine=self.engine,
             orders=self.orders,

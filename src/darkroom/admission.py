@@ -140,6 +140,8 @@ class Admission:
         # Before the pictures are looked at: what was accepted once is answered, though a link in it has expired since.
         if named and (earlier := self._ledger.replay(asked.key.id, named)):
             return earlier
+        # Before any work is done for it: `accept` asks again, and takes.
+        self._ledger.check(asked.key.id, card.price_micro)
         return _Checked(asked=asked, card=card, params=params, idempotency=named)
 
     def _asked_loras(self, checked: _Checked) -> tuple[AskedLora, ...]:

@@ -95,5 +95,14 @@ def _create(path: Path) -> None:
         # A hard link, unlike a rename, leaves a file that another process has put there first.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
+        _sync(path.parent)
     finally:
         draft.unlink()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,6 +6,7 @@ here are ever tried, and whatever its bytes do to a decoder ends as an error of 
 
 import io
 import json
+import re
 import struct
 import threading
 import warnings
@@ -47,7 +48,7 @@ _UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_EXIF_ERRORS: Final = (
+_DAMAGE: Final = (
     ArithmeticError,
     EOFError,
     LookupError,
@@ -75,9 +76,20 @@ _SEEN: Final = {
     b"\x1ae\xdf\xa3": "a video",
 }
 
-# Pillow's limit on pixels and Python's filters for warnings belong to the whole process, so one picture is read at a
-# time. That also bounds the memory decoding takes.
+_SCANS: Final = 64
+"""How often a JPEG may go over its pixels. A progressive one does some ten times; each time costs as much as a whole
+picture, and takes a few bytes to ask for."""
+_MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
+_START_OF_SCAN: Final = 0xDA
+_END_OF_IMAGE: Final = 0xD9
+_BARE: Final = frozenset((0x01, *range(0xD0, 0xD8)))
+"""Markers that nothing belongs to."""
+
+# One picture is read at a time, which bounds the memory that decoding takes. Python's filters for warnings, which
+# Pillow's are silenced by, belong to the whole process anyway.
 _reading = threading.Lock()
+
+Image.MAX_IMAGE_PIXELS = None  # `_load` has its own limit, which is the caller's and not the process's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,14 +119,14 @@ def read_picture(data: bytes, *, field: str, limits: Limits) -> ReadPicture:
     anything is decoded, else `PictureInvalid`; both name `field`.
     """
     with _decoding(data, field, limits):
-        return _read(data, field)
+        return _read(data, field, limits)
 
 
 def check_picture(data: bytes, *, field: str, limits: Limits) -> str:
     """The file's media type. Raises what `read_picture` would, in less time: colours and orientation can't fail, so
     they are left out."""
     with _decoding(data, field, limits):
-        kind = _load(data, field).format or ""
+        kind = _load(data, field, limits).format or ""
         # A JPEG with more pictures behind the first, as some cameras write it, has a name of its own in Pillow.
         return "image/jpeg" if kind == "MPO" else f"image/{kind.lower()}"
 
@@ -160,32 +172,16 @@ def _decoding(data: bytes, field: str, limits: Limits) -> Iterator[None]:
             f"{field}: the picture has {len(data):,} bytes, and {limits.max_bytes:,} are allowed", field=field
         )
     try:
-        with _guarded(limits.max_px):
+        with _reading, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise PictureTooLarge(
-            f"{field}: the picture has more than {limits.max_px:,} pixels; send it smaller", field=field
-        ) from None
     except UnidentifiedImageError:
         raise PictureInvalid(f"{field}: {_what(data)}", field=field) from None
-    except (PictureInvalid, MemoryError):
+    except (PictureInvalid, PictureTooLarge, MemoryError):
         raise
     except Exception as error:
         # Hostile bytes make decoders raise anything at all.
         raise PictureInvalid(f"{field}: the picture is damaged or cut short", field=field) from error
-
-
-@contextmanager
-def _guarded(max_px: int) -> Iterator[None]:
-    """Pillow as this module needs it: silent, and refusing too many pixels."""
-    with _reading, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        previous, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_px
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = previous
 
 
 @cache
@@ -197,15 +193,25 @@ def _heic() -> tuple[str, ...]:
     return ("HEIF",)
 
 
-def _load(data: bytes, field: str) -> ImageFile.ImageFile:
+def _load(data: bytes, field: str, limits: Limits) -> ImageFile.ImageFile:
     """The first frame, decoded; in a shape and a mode that can be used."""
     source = Image.open(io.BytesIO(data), formats=_FORMATS + _heic())
+    if source.width * source.height > limits.max_px:
+        raise PictureTooLarge(
+            f"{field}: the picture has more than {limits.max_px:,} pixels; send it smaller", field=field
+        )
     if max(source.size) > MAX_ASPECT * min(source.size):
         raise PictureInvalid(
             f"{field}: the picture is {source.width} × {source.height} pixels; "
             f"its long side may be at most {MAX_ASPECT} times its short side",
             field=field,
         )
+    if source.format in ("JPEG", "MPO") and _scans(data) > _SCANS:
+        raise PictureInvalid(
+            f"{field}: the JPEG goes over its pixels more than {_SCANS} times; save it anew", field=field
+        )
+    if source.format == "BMP" and source.tile[0].codec_name == "bmp_rle":
+        raise PictureInvalid(f"{field}: run-length BMP can't be used; save the picture as PNG", field=field)
     source.load()
     if source.mode not in _GREY | _DEEP_GREY | _COLOUR | {"CMYK"}:
         raise PictureInvalid(
@@ -215,12 +221,23 @@ def _load(data: bytes, field: str) -> ImageFile.ImageFile:
     return source
 
 
-def _read(data: bytes, field: str) -> ReadPicture:
-    source = _load(data, field)
+def _scans(data: bytes) -> int:
+    """How many a JPEG has, up to the end of its first image."""
+    count, at = 0, 2
+    while (found := _MARKER.search(data, at)) and (marker := found[1][0]) != _END_OF_IMAGE:
+        at = found.end()
+        if marker not in _BARE:
+            at += int.from_bytes(data[at : at + 2], "big")
+            count += marker == _START_OF_SCAN
+    return count
+
+
+def _read(data: bytes, field: str, limits: Limits) -> ReadPicture:
+    source = _load(data, field, limits)
     notes: list[str] = []
-    if source.format in _ANIMATED and getattr(source, "is_animated", False):
-        notes.append(f"{field}: only the first of several frames is used")
     image = _rgb(source, field, notes)
+    if _is_animated(source):
+        notes.append(f"{field}: only the first of several frames is used")
     turn = _UPRIGHT.get(_orientation(source, field, notes))
     if turn is not None:
         image = image.transpose(turn)
@@ -228,10 +245,18 @@ def _read(data: bytes, field: str) -> ReadPicture:
     return ReadPicture(image=image, warnings=tuple(notes))
 
 
+def _is_animated(source: ImageFile.ImageFile) -> bool:
+    """Asked once the first frame is read: to tell, Pillow may look at those after it, which may be damaged."""
+    try:
+        return source.format in _ANIMATED and getattr(source, "is_animated", False)
+    except _DAMAGE:
+        return True
+
+
 def _orientation(source: ImageFile.ImageFile, field: str, notes: list[str]) -> int:
     try:
         return int(source.getexif().get(ExifTags.Base.Orientation, 1))
-    except _EXIF_ERRORS:
+    except _DAMAGE:
         notes.append(f"{field}: the EXIF data can't be read; the picture is taken as upright")
         return 1
 

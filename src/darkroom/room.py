@@ -3,17 +3,23 @@
 import errno
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from darkroom.blobs.folder import Folder
 from darkroom.errors import StorageFull
 from darkroom.settings import Settings
 
-_NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+def has_room(settings: Settings) -> bool:
+    """Whether so much is free as is to be kept free."""
+    return shutil.disk_usage(settings.data).free >= settings.min_free_bytes
 
 
 def keep(files: Mapping[str, bytes], *, blobs: Folder, settings: Settings) -> None:
-    """Put all of the files, by their blobs' names. Raises `StorageFull`, which may leave some of them."""
+    """Put all of the files, by their blobs' names, or none of them. Raises `StorageFull`."""
     free_bytes = shutil.disk_usage(settings.data).free
     if free_bytes - sum(map(len, files.values())) < settings.min_free_bytes:
         raise StorageFull(
@@ -23,6 +29,9 @@ def keep(files: Mapping[str, bytes], *, blobs: Folder, settings: Settings) -> No
         for name, data in files.items():
             blobs.put(name, data)
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        for name in files:
+            with suppress(OSError):
+                blobs.delete(name)
+        if error.errno in NO_SPACE:
             raise StorageFull("The server's disk is full; nothing was accepted, try again later") from error
         raise

@@ -1,6 +1,7 @@
 """Uploads: pictures that a key sends once, to name them in later requests by their links."""
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,7 @@ class Uploads:
         self._settings = settings
         self._clock = clock
         self._limits = Limits.of(settings)
+        self._keeping = threading.Lock()
 
     async def take(self, params: Mapping[str, object], key: Key) -> list[Upload]:
         """Keep every picture of the request's `data_urls`, or none of them. Raises `RequestError`."""
@@ -59,9 +61,11 @@ class Uploads:
             )
             for picture in pictures
         ]
-        self._check_share(key, sum(len(picture.data) for picture in pictures))
         files = {upload.blob: picture.data for upload, picture in zip(uploads, pictures, strict=True)}
-        keep(files, blobs=self._blobs, settings=self._settings)
+        # One at a time: what another is about to keep counts in the share too.
+        with self._keeping:
+            self._check_share(key, sum(map(len, files.values())))
+            keep(files, blobs=self._blobs, settings=self._settings)
         return uploads
 
     async def _picture(self, url: object, field: str) -> Inline:

@@ -18,12 +18,13 @@ from darkroom.errors import StorageFull, WorkerLost
 from darkroom.job import Failure, State
 from darkroom.settings import Settings
 from document import Document
-from serving import PATIENCE_S, Gallery, Node, run
+from serving import Gallery, Node, run, submit_running
 
 DOCUMENT = Document(openapi(read_catalogue(), Settings()))
 V1, V2 = "/v1/qwen-image-edit-plus", "/v2/qwen-image-edit-plus"
 V1_ID, V2_ID = "edit_qwen_image_edit_plus", "submit_qwen_image_edit_plus"
 LEAST = {"prompt": "x", "num_inference_steps": 1, "guidance_scale": 1}
+HISTORY = "/inference-request"
 UNKNOWN = "0" * 32
 
 
@@ -127,12 +128,7 @@ def of_a_request(template: str, method: str = "GET") -> dict[int, Provocation]:
 
 
 def running(w: World) -> httpx.Response:
-    """Cancelled while its picture is being fetched."""
-    w.pictures.knocked.clear()
-    w.pictures.open_gate.clear()
-    submitted = w.client.post(V2, json=w.params | {"image": w.pictures.url("held")}).json()
-    assert w.pictures.knocked.wait(PATIENCE_S)
-    return w.client.delete(submitted["response_url"])
+    return w.client.delete(submit_running(w.client, w.params)["response_url"])
 
 
 def of_a_link(kind: str, method: str) -> dict[int, Provocation]:
@@ -191,6 +187,19 @@ def of_the_account(path: str) -> dict[int, Provocation]:
     }
 
 
+def of_the_history(path: str) -> dict[int, Provocation]:
+    def made(w: World) -> httpx.Response:
+        run(w.client, w.params)
+        return w.client.get(path)
+
+    return {
+        200: made,
+        400: lambda w: w.queue.get(path, params={"model_name": "x", "page": 0}),
+        401: lambda w: httpx.get(w.idle.url + path),
+        500: lambda w: w.break_(w.idle.service, "history") or w.queue.get(path),
+    }
+
+
 def uncounted(w: World) -> httpx.Response:
     w.break_(w.idle.service.ledger, "counts")
     return w.queue.get("/health/ready")
@@ -231,6 +240,12 @@ PROVOCATIONS: dict[str, dict[int, Provocation]] = {
     "get_status": of_a_request("/v2/requests/{}/status"),
     "poll": of_a_request("/v1/requests/{}"),
     "cancel": of_a_request("/v2/requests/{}", "DELETE"),
+    "list_recent_generations": of_the_history(f"{HISTORY}/recent-generations?model_name=qwen-image-edit-plus"),
+    "list_generations": of_the_history(f"{HISTORY}/generations"),
+    "list_requests": of_the_history(f"{HISTORY}/request-history"),
+    "get_request": {
+        status: way for status, way in of_a_request(f"{HISTORY}/request-history/{{}}").items() if status != 422
+    },
     "get_result_file": of_a_link("result", "GET"),
     "head_result_file": of_a_link("result", "HEAD"),
     "get_upload_file": of_a_link("upload", "GET"),
@@ -297,6 +312,15 @@ def test_a_waiting_request_is_as_documented(world: World, operation_id: str, suf
     url = world.queue.post(V2, json=world.params).json()["response_url"]
     DOCUMENT.hold(operation_id, world.queue.get(url + suffix))
     DOCUMENT.hold("cancel", world.queue.delete(url))
+
+
+def test_a_row_of_each_status_is_as_documented(world: World) -> None:
+    """Completed is the one above; these are a failed and a waiting one, by themselves and on their page."""
+    failed = run(world.client, world.params | {"image": world.pictures.url("missing")})["request_id"]
+    waiting = world.queue.post(V2, json=world.params).json()["request_id"]
+    for client, request_id in ((world.client, failed), (world.queue, waiting)):
+        DOCUMENT.hold("get_request", client.get(f"{HISTORY}/request-history/{request_id}"))
+        DOCUMENT.hold("list_requests", client.get(f"{HISTORY}/request-history"))
 
 
 def test_a_refused_method_and_path_are_as_documented(world: World) -> None:

@@ -1,9 +1,10 @@
+import time
 from base64 import b64decode
 
 import httpx
 import pytest
 
-from serving import PATIENCE_S, Gallery, Node, run
+from serving import PATIENCE_S, Gallery, Node, run, submit_running
 
 EDIT = "/v2/qwen-image-edit-plus"
 
@@ -119,21 +120,32 @@ def test_a_queued_request_is_cancelled_at_once(idle: Node, params) -> None:
         assert client.delete(submitted["response_url"]).json() == answer.json()
 
 
-def test_a_running_request_is_cancelled_within_a_step(client: httpx.Client, params, pictures: Gallery) -> None:
+def test_a_running_request_is_cancelled_within_a_step(client: httpx.Client, params) -> None:
     """It is asked to stop, says so with 202, ends FAILED with code cancelled and is paid back."""
-    pictures.knocked.clear()
-    pictures.open_gate.clear()
-    params |= {"image": pictures.url("held")}
     before = client.get("/v1/get-user-credits").json()
-    name = {"Idempotency-Key": "cancelled while it runs"}
-    submitted = client.post(EDIT, json=params, headers=name).json()
-    assert pictures.knocked.wait(PATIENCE_S)
-    status = client.get(submitted["status_url"]).json()
-    assert status["status"] == "PROCESSING"
-    assert status["progress"] == {"stage": "fetch", "step": 0, "steps": 1}
-    assert client.delete(submitted["response_url"]).status_code == 202
-    pictures.open_gate.set()
-    answer = client.post("/v1/qwen-image-edit-plus", json=params, headers=name)
+    submitted = submit_running(client, params)
+    answer = client.delete(submitted["response_url"])
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "PROCESSING"
+    assert answer.json()["progress"]["steps"] == 100
+    deadline = time.monotonic() + PATIENCE_S
+    while (answer := client.get(submitted["response_url"])).status_code == 200 and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert answer.status_code == 422
     assert answer.json()["code"] == "cancelled"
     assert client.get("/v1/get-user-credits").json() == before
+
+
+def test_a_request_whose_picture_is_waited_for_is_cancelled_at_once(
+    client: httpx.Client, params, pictures: Gallery
+) -> None:
+    """No device holds it: it is still queued, and others are made meanwhile."""
+    pictures.knocked.clear()
+    pictures.open_gate.clear()
+    submitted = client.post(EDIT, json=params | {"image": pictures.url("held")}).json()
+    assert pictures.knocked.wait(PATIENCE_S)
+    assert client.post("/v1/qwen-image-edit-plus", json=params).status_code == 200
+    assert client.get(submitted["status_url"]).json()["status"] == "QUEUED"
+    answer = client.delete(submitted["response_url"])
+    assert (answer.status_code, answer.json()["code"]) == (200, "cancelled")
+    pictures.open_gate.set()

@@ -266,11 +266,11 @@ class TestRunning:
         for _ in range(10):
             clock.advance(29)
             assert ledger.heartbeat("w1", [lease]).lost == frozenset()
-            assert ledger.reap() == []
+            assert ledger.reap(ledger.overdue()) == []
         clock.advance(29.9)
-        assert ledger.reap() == []
+        assert ledger.reap(ledger.overdue()) == []
         clock.advance(0.1)
-        assert [job.id for job in ledger.reap()] == ["j"]
+        assert [job.id for job in ledger.reap(ledger.overdue())] == ["j"]
 
     def test_a_heartbeat_tells_what_is_lost_and_cancelled(self, ledger, key):
         """A heartbeat names the jobs to stop and those no longer this worker's, whatever became of them."""
@@ -294,7 +294,7 @@ class TestRunning:
         clock.advance(20)
         assert ledger.heartbeat("w2", [lease]).lost == {"j"}
         clock.advance(10)
-        assert len(ledger.reap()) == 1
+        assert len(ledger.reap(ledger.overdue())) == 1
 
     def test_a_heartbeat_without_jobs(self, ledger):
         """An idle worker's heartbeat learns nothing."""
@@ -345,7 +345,7 @@ class TestEnding:
         """A worker that lost its job, to the queue or to another worker, can't write to it any more."""
         _, old = running(ledger, key, job_id="j")
         clock.advance(30)
-        ledger.reap()
+        ledger.reap(ledger.overdue())
         assert_refused(ledger, old)
         _, new = ledger.claim("w2")
         assert new.fence > old.fence

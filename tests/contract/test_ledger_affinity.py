@@ -48,6 +48,18 @@ def test_a_job_far_behind_waits_for_its_turn(ledger, key):
     assert take(ledger, B) == "b0"
 
 
+def test_what_can_t_be_begun_yet_is_passed_over(ledger, key):
+    """Others go before it, as many as there are, which is not counted; and it keeps its place."""
+    submit(ledger, key, *(f"a{number}" for number in range(AFFINITY.most_overtaken + 2)), "b0")
+    for number in range(1, AFFINITY.most_overtaken + 2):
+        assert ledger.upcoming((), {"a0"}).id == f"a{number}"
+        job, lease = ledger.claim("w", (), {"a0"})
+        ledger.complete(lease, RESULT)
+        assert job.id == f"a{number}"
+    assert ledger.claim("w", (), {"a0", "b0"}) is ledger.upcoming((), {"a0", "b0"}) is None
+    assert [take(ledger), take(ledger)] == ["a0", "b0"]
+
+
 def test_another_key_waits_no_longer_than_the_slack(ledger, key):
     """However many jobs a key has of the merged set, another's first is taken within as many as the slack has."""
     other = make_key(ledger, "other")

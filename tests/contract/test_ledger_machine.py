@@ -35,6 +35,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.seen = {}
         self.forgotten = set()
+        self.overdue = set()
         self.spent_micro = {key.id: 0 for key in self.keys}
 
     @rule(
@@ -115,9 +116,18 @@ class LedgerMachine(RuleBasedStateMachine):
             self.watch(job)
 
     @rule()
-    def reap(self):
-        for job in self.ledger.reap():
+    def look(self):
+        """What a sweep has seen, and a later one may take."""
+        self.overdue |= self.ledger.overdue()
+
+    @rule(everything=st.booleans())
+    def reap(self, everything):
+        now = self.ledger.overdue()
+        for job in self.ledger.reap(now if everything else self.overdue):
+            assert (job.id, job.fence) in {(lease.job_id, lease.fence) for lease in now}
+            assert everything or (job.id, job.fence) in {(lease.job_id, lease.fence) for lease in self.overdue & now}
             self.watch(job)
+        assert not self.ledger.overdue() & (now if everything else self.overdue)
 
     @rule()
     def sweep(self):

@@ -4,7 +4,7 @@ import pytest
 
 from darkroom.errors import UnknownRequest
 from darkroom.job import Lease, State
-from darkroom.ledger.contract import MAX_ATTEMPTS
+from darkroom.ledger.contract import MAX_ATTEMPTS, Overdue
 from ledgers import CRASH, PROGRESS, RESULT, START, ask, key_named, kinds, running, snapshot
 
 DAY_S = 86_400.0
@@ -41,11 +41,54 @@ class TestRetrying:
         for _ in range(MAX_ATTEMPTS):
             ledger.claim("w1")
             clock.advance(30)
-            (job,) = ledger.reap()
+            (job,) = ledger.reap(ledger.overdue())
         assert job == ledger.job("j")
         assert (job.state, job.failure.code, job.remaining_micro) == (State.FAILED, "worker_lost", 1_000_000)
         assert "3 attempts" in job.failure.message
-        assert ledger.reap() == []
+        assert ledger.reap(ledger.overdue()) == []
+
+    def test_what_has_run_out_is_told_before_it_is_taken(self, ledger, clock, key):
+        """Being told of a lease takes nothing; a lease is told with its times, as long as it has run out."""
+        _, lease = running(ledger, key, job_id="j")
+        clock.advance(29.9)
+        assert ledger.overdue() == frozenset()
+        clock.advance(0.1)
+        overdue = Overdue(job_id="j", fence=lease.fence, leased_at=START, lease_until=START + 30)
+        assert ledger.overdue() == {overdue}
+        assert ledger.job("j").state is State.PROCESSING
+        assert [job.id for job in ledger.reap({overdue})] == ["j"]
+        assert ledger.overdue() == frozenset()
+
+    def test_only_leases_named_are_taken(self, ledger, clock, key):
+        """Of the jobs whose lease has run out, those not named stay with their workers."""
+        for job_id in ("a", "b"):
+            running(ledger, key, job_id=job_id)
+        clock.advance(30)
+        (named,) = (lease for lease in ledger.overdue() if lease.job_id == "b")
+        assert ledger.reap([]) == []
+        assert [job.id for job in ledger.reap([named])] == ["b"]
+        assert ledger.job("a").state is State.PROCESSING
+
+    @pytest.mark.parametrize("after_s", [0, 30, DAY_S], ids=["good", "overdue again", "long overdue again"])
+    def test_a_lease_prolonged_since_is_not_taken(self, ledger, clock, key, after_s):
+        """A worker that has given a sign of life since keeps its job, even if the new lease has run out as well."""
+        _, lease = running(ledger, key, job_id="j")
+        clock.advance(30)
+        overdue = ledger.overdue()
+        assert ledger.heartbeat("w1", [lease]).lost == frozenset()
+        clock.advance(after_s)
+        assert ledger.reap(overdue) == []
+        assert ledger.complete(lease, RESULT).state is State.COMPLETED
+
+    def test_the_next_holder_is_not_taken_for_the_last(self, ledger, clock, key):
+        """A lease that another has had since is nobody's: whoever holds the job now keeps it."""
+        _, lease = running(ledger, key, job_id="j")
+        clock.advance(30)
+        overdue = ledger.overdue()
+        ledger.give_back(lease)
+        ledger.claim("w2")
+        clock.advance(30)
+        assert ledger.reap(overdue) == []
 
     def test_a_dead_worker_is_released_at_once(self, ledger, key):
         """Release puts back or ends all of that worker's jobs and no other's, without waiting for the lease."""
@@ -58,6 +101,14 @@ class TestRetrying:
         assert [(job.id, job.state) for job in released] == [("a", State.QUEUED), ("c", State.QUEUED)]
         assert ledger.job("b").state is State.PROCESSING
         assert ledger.release("dead", CRASH) == []
+
+    def test_a_worker_that_was_called_off_costs_no_attempt(self, ledger, key):
+        """However often: its jobs had no part in its end."""
+        ledger.accept(ask(key, job_id="a"))
+        for _ in range(MAX_ATTEMPTS + 1):
+            ledger.claim("w")
+            (job,) = ledger.release("w", None)
+            assert (job.state, job.attempt) == (State.QUEUED, 0)
 
     def test_release_ends_a_job_at_its_last_attempt(self, ledger, key):
         """A job that killed three workers fails with the cause given."""
@@ -113,7 +164,7 @@ class TestCancel:
             "retry": lambda: ledger.retry(lease, CRASH),
             "give_back": lambda: ledger.give_back(lease),
             "release": lambda: ledger.release("w1", CRASH),
-            "reap": ledger.reap,
+            "reap": lambda: ledger.reap(ledger.overdue()),
         }[way]()
         job = ledger.job("j")
         assert (job.state, job.failure.code, job.remaining_micro) == (State.FAILED, "cancelled", 1_000_000)
@@ -252,9 +303,9 @@ class TestClockSetBack:
         """After the clock was set back a day, a silent worker still loses its job within one lease."""
         running(ledger, key, job_id="j")
         clock.advance(-DAY_S)
-        assert ledger.reap() == []
+        assert ledger.overdue() == frozenset()
         clock.advance(30)
-        assert [job.id for job in ledger.reap()] == ["j"]
+        assert [job.id for job in ledger.reap(ledger.overdue())] == ["j"]
 
     def test_a_revoked_key_stays_listed(self, ledger, clock, key):
         """A key can be revoked although the clock was set back since it was made."""

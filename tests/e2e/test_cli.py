@@ -339,6 +339,7 @@ def test_a_stop_gives_the_running_job_back(slow_checkpoint, photo, tmp_path):
 
 def test_a_setup_that_fails_is_said_and_served(tmp_path):
     """Without its model the server says why, stays up for /health, and still stops cleanly."""
+    (tmp_path / "nothing").mkdir()
     with serving("--checkpoint", tmp_path / "nothing", "--data", tmp_path / "data", log=tmp_path / "log") as served:
         said = poll_until(
             lambda: re.search(r"^darkroom: not ready: (.*)$", served.log.read_text(), re.MULTILINE), "the reason"

@@ -12,6 +12,7 @@ from itertools import count
 import pytest
 from PIL import Image
 
+from darkroom import admission
 from darkroom.admission import Admission, Asked
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import input_name, result_name, upload_name
@@ -453,6 +454,20 @@ class TestRefusals:
         with pytest.raises(RateLimited):
             door.ask(image=PNG, key=slow)
         assert not list(door.blobs.names())
+
+    def test_who_can_t_pay_has_no_work_done(self, door, monkeypatch):
+        """Neither pictures nor LoRAs are looked at for a key without credits, or over its rate."""
+
+        async def worked(*_, **__):
+            raise AssertionError
+
+        poor = door.ledger.create_key(name="poor", digest="p", granted_micro=0)
+        hasty = door.ledger.create_key(name="hasty", digest="h", granted_micro=10 * MICRO, rate_per_minute=1)
+        door.ask(key=hasty)
+        monkeypatch.setattr(admission, "read_inline", worked)
+        for key, error in ((poor, InsufficientCredits), (hasty, RateLimited)):
+            with pytest.raises(error):
+                door.ask(key=key, image=PNG)
 
     def test_files_stay_when_nobody_knows(self, door, monkeypatch):
         """After an error that leaves open if the job was accepted, its pictures are not taken from it."""

@@ -1,3 +1,4 @@
+import os
 import stat
 import threading
 from pathlib import Path
@@ -100,6 +101,15 @@ def test_the_secret_is_made_once_and_is_private(tmp_path: Path) -> None:
     assert read_secret(path) == secret
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["secret"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks /proc which file a descriptor is")
+def test_the_secret_is_there_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced, and then the folder that has its name."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    read_secret(tmp_path / "secret")
+    assert [path.name.split(".")[0] for path in synced] == ["secret", tmp_path.name]
 
 
 def test_processes_that_start_together_share_the_secret(tmp_path: Path) -> None:

@@ -332,6 +332,29 @@ class TestLimits:
         with pytest.raises(PictureTooLarge):
             read(png(side, side, rows=[b"\0"]))
 
+    @pytest.mark.parametrize("behind", [b"", b"\xff\xda" * 1000], ids=["nothing", "a video"])
+    def test_a_jpeg_may_go_over_its_pixels_some_times(self, behind):
+        """A baseline or a progressive one is read, also with other data behind it, as phones write it."""
+        for progressive in (False, True):
+            assert read(file_of(noise(), "JPEG", progressive=progressive) + behind).image.size == noise().size
+
+    def test_a_jpeg_may_not_go_over_its_pixels_without_end(self):
+        """A few bytes would cost a picture's work each."""
+        whole = file_of(noise(), "JPEG", progressive=True)
+        last = whole.rindex(b"\xff\xda")
+        with pytest.raises(PictureInvalid, match="more than 64 times"):
+            read(whole[:-2] + whole[last:-2] * 64 + whole[-2:])
+
+    @pytest.mark.parametrize("bits", [4, 8])
+    def test_a_run_length_bmp_is_refused(self, bits):
+        """Pillow takes seconds and the interpreter's lock to decode one."""
+        header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, bits, 3 - bits // 4, 4, 0, 0, 2, 0)
+        palette = bytes(4 * 2)
+        start = 14 + len(header) + len(palette)
+        data = b"BM" + struct.pack("<IHHI", start + 4, 0, 0, start) + header + palette + b"\x08\x01\0\x01"
+        with pytest.raises(PictureInvalid, match="run-length BMP"):
+            read(data)
+
     def test_limit_above_pillows_own(self):
         """The limit is the caller's, also where Pillow's own would be lower."""
         limits = Limits(max_bytes=10**7, max_px=400_000_000)
@@ -365,6 +388,19 @@ class TestLimits:
 
 
 class TestDamaged:
+    def test_frames_after_the_first(self):
+        """However one that is not read is cut: what passes the check at the door is read by the worker, with a word."""
+        two = [Image.new("P", (40, 30)), noise(40, 30).convert("P")]
+        whole = file_of(two[0], "GIF", save_all=True, append_images=two[1:])
+        first = len(file_of(two[0], "GIF"))
+        readable = 0
+        for end in range(first + 20, len(whole)):
+            with suppress(PictureInvalid):
+                check_picture(whole[:end], field="image", limits=LIMITS)
+                assert read(whole[:end]).warnings
+                readable += 1
+        assert readable
+
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
     @pytest.mark.parametrize("part", [0.02, 0.1, 0.25, 0.5, 0.75, 0.95])
     def test_truncated(self, kind, part):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import io
 
 import pytest
@@ -88,6 +89,36 @@ def test_a_key_has_its_share_of_the_disk(tmp_path, blobs, key):
         asyncio.run(uploads.take({"data_urls": [data_url()] * 2}, key))
     asyncio.run(uploads.take({"data_urls": [data_url()]}, key))
     assert len(list(blobs.names())) == 2
+
+
+def test_uploads_at_once_share_it(tmp_path, blobs, key):
+    """Of many that come together, no more are kept than there is room for."""
+    size = len(base64.b64decode(data_url().partition(",")[2]))
+    uploads = counter(tmp_path, blobs, upload_max_bytes=size)
+
+    async def send():
+        sending = [uploads.take({"data_urls": [data_url()]}, key) for _ in range(6)]
+        return await asyncio.gather(*sending, return_exceptions=True)
+
+    answers = asyncio.run(send())
+    assert sum(isinstance(answer, list) for answer in answers) == 1
+    assert len(list(blobs.names())) == 1
+
+
+@pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StorageFull), (errno.EIO, OSError)])
+def test_a_disk_that_fails_halfway_keeps_nothing(tmp_path, key, code, error):
+    """Where one picture can't be written, those written before it are not left behind."""
+
+    class Failing(Folder):
+        def put(self, name, data):
+            super().put(name, data)
+            if len(list(self.names())) == 3:
+                raise OSError(code, "x")
+
+    blobs = Failing(tmp_path / "blobs")
+    with pytest.raises(error):
+        asyncio.run(counter(tmp_path, blobs).take({"data_urls": [data_url()] * 4}, key))
+    assert list(blobs.names()) == []
 
 
 def test_no_room_no_uploads(tmp_path, blobs, key):

@@ -27,6 +27,7 @@ class Folder:
         self.root = root
         self._incoming = root / _INCOMING
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync(root.parent)
 
     def put(self, name: str, data: bytes) -> None:
         """Keep `data` under `name`, in place of what was there. On return it is on disk; a kill at any moment leaves
@@ -44,6 +45,9 @@ class Folder:
     def get(self, name: str) -> bytes:
         """Raises FileNotFoundError."""
         return self.path(name).read_bytes()
+
+    def has(self, name: str) -> bool:
+        return self._path(name).is_file()
 
     def path(self, name: str) -> Path:
         """Where the blob lies, to be read in place. Raises FileNotFoundError."""
@@ -73,9 +77,9 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
-            if not _NAME.fullmatch(entry.name):
-                continue
             name = Path(entry.path).relative_to(self.root).as_posix()
+            if not _is_name(name):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 yield from self.names(name)
             else:
@@ -100,7 +104,7 @@ class Folder:
         return count
 
     def _path(self, name: str) -> Path:
-        if len(name) > _MAX_NAME_CHARS or not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise ValueError(f"not a blob's name: {name!r}")
         return self.root / name
 
@@ -133,6 +137,10 @@ class Folder:
         for folder in (*folders, self.root):
             with suppress(FileNotFoundError):
                 _sync(folder)
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= _MAX_NAME_CHARS and _NAME.fullmatch(name) is not None
 
 
 def _remove(path: Path) -> None:

@@ -4,6 +4,9 @@ import socket
 
 from darkroom.errors import BadSetting
 
+BACKLOG = 128
+"""How many connections may wait to be accepted."""
+
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to the address, before anything slow begins. Raises `BadSetting` if it can't be had."""
@@ -16,7 +19,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen()
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise BadSetting(

@@ -14,6 +14,7 @@ from darkroom.job import Failure, Job, Progress, Result, State
 from darkroom.keys import create_key
 from darkroom.ledger.contract import Key, Ledger
 from darkroom.observability import logging
+from darkroom.occupancy import occupy
 from darkroom.service import Service
 from darkroom.settings import Settings
 from darkroom.worker.supervisor import Readiness
@@ -44,6 +45,11 @@ async def edit_here(settings: Settings, slug: str, params: Mapping[str, object],
     """
     logging.configure(settings.log_format, level=settings.log_level)
     service = build_service(settings)
+    with occupy(settings):
+        return await _edit(service, slug, params, observe)
+
+
+async def _edit(service: Service, slug: str, params: Mapping[str, object], observe: Observe) -> Edited:
     await service.start()
     try:
         key = await asyncio.to_thread(local_key, service.ledger)

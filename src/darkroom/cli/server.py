@@ -4,22 +4,28 @@ import asyncio
 import contextlib
 import math
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
+import h11
+import structlog
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from darkroom.api.app import create_app
 from darkroom.cli.console import note, say
 from darkroom.cli.keys import FIRST_CREDITS
-from darkroom.cli.listener import url_of
+from darkroom.cli.listener import BACKLOG, url_of
 from darkroom.cli.making import LOCAL_KEY
 from darkroom.compose import build_service
 from darkroom.keys import create_key
 from darkroom.ledger.contract import Ledger
 from darkroom.observability import logging
+from darkroom.occupancy import occupy
 from darkroom.service import Service
 from darkroom.settings import Settings
 from darkroom.worker.supervisor import Readiness
@@ -31,6 +37,14 @@ LOOK_S = 0.1
 """How often a starting worker's health is looked at."""
 FORCED = 130
 """Exit status when a second Ctrl-C cut the draining short."""
+HEAD_S = 15
+"""How long a client may take to send a request's head."""
+NO_ACCEPT = "socket.accept() out of system resource"
+"""What asyncio says, many times a second, while there is no file descriptor for another connection."""
+NO_ACCEPT_S = 60
+"""Seconds between two times that it is passed on."""
+
+log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
@@ -60,12 +74,60 @@ class Server(uvicorn.Server):
         yield
 
 
+class Protocol(H11Protocol):
+    """uvicorn's, which also ends a connection whose client says nothing, or takes for ever to."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._head_due = self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._head_due.cancel()
+        elif self._head_due.cancelled():
+            self._head_due = self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._head_due.cancel()
+
+    def _await_head(self) -> asyncio.TimerHandle:
+        return self.loop.call_later(HEAD_S, self.timeout_keep_alive_handler)
+
+
+class LoopErrors:
+    """An event loop's exception handler: its own, but for what would fill the log."""
+
+    def __init__(self) -> None:
+        self._quiet_until = -math.inf
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context["message"] != NO_ACCEPT:
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._quiet_until:
+            self._quiet_until = loop.time() + NO_ACCEPT_S
+            log.error("no connection can be accepted", error=str(context.get("exception")))
+
+
+def allow_many_files() -> None:
+    """As many open files, and so connections, as this process may have; the usual limit is far lower."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says that there is no limit and takes no such number.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve on the socket until a signal says stop, and drain. Raises `SetupError`."""
     logging.configure(settings.log_format, level=settings.log_level)
+    allow_many_files()
+    asyncio.get_running_loop().set_exception_handler(LoopErrors())
     service = build_service(settings)
     config = uvicorn.Config(
         create_app(service),
+        http=Protocol,
+        backlog=BACKLOG,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -75,7 +137,8 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     server = Server(config, drain=service.drain)
     announcing = asyncio.create_task(announce(service, url_of(settings.host, listener)), name="announce")
     try:
-        await server.serve(sockets=[listener])
+        with occupy(settings):
+            await server.serve(sockets=[listener])
     finally:
         announcing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -102,7 +165,7 @@ async def announce(service: Service, url: str) -> None:
     if secret:
         say("The key is shown only this once; `darkroom keys create NAME` makes more. Try it:")
         say(f"  curl {url}/v1/qwen-image-edit-plus -H 'x-api-key: {secret}' \\")
-        say("    -F image=@photo.jpg -F prompt='Make it snow' -F image_format=png -o edited.png")
+        say("    -F image=@samples/ball.png -F prompt='Make the ball red' -F image_format=png -o edited.png")
 
 
 def first_key(ledger: Ledger) -> str | None:

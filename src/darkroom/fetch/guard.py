@@ -34,7 +34,7 @@ class Fetcher:
     """Fetches pictures: from public addresses and those in `allow` (the setting `fetch_allow`), within `max_bytes` and
     within `timeout_s` for all redirects and retries together.
 
-    `resolver` makes the name resolver of each connection; the system's by default.
+    `resolver` is `Transport`'s.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Fetcher:
         allow: Sequence[str],
         max_bytes: int,
         timeout_s: float = 30.0,
-        resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
+        resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         self._transport = Transport(allow=allow, resolver=resolver)
         self._max_bytes = max_bytes

@@ -17,6 +17,7 @@ from yarl import URL
 
 from darkroom.allowlist import AllowList
 from darkroom.fetch.addresses import Address, is_public
+from darkroom.fetch.resolver import Resolver
 
 MAX_URL_CHARS = 2048
 MAX_TARGET_CHARS = 8192
@@ -125,8 +126,8 @@ class Transport:
     """Asks public addresses and those in `allow` (the setting `fetch_allow`).
 
     tokens: bearer tokens by host, each sent to its host alone: over https, or to a host that `allow` has, and never on
-    a redirect that has left the first host. resolver makes the name resolver of each connection; the system's by
-    default.
+    a redirect that has left the first host. resolver makes the name resolver of each connection; by default they share
+    one `Resolver`.
     """
 
     def __init__(
@@ -134,11 +135,12 @@ class Transport:
         *,
         allow: Sequence[str],
         tokens: Mapping[str, str] | None = None,
-        resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
+        resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         self._allow = AllowList.read(allow)
         self._tokens = {host.lower(): token for host, token in (tokens or {}).items()}
-        self._resolver = resolver
+        shared = Resolver()
+        self._resolver = resolver or (lambda: shared)
 
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:

@@ -7,13 +7,14 @@
     nothing.
 4.  An attempt counts when it is claimed and at most `MAX_ATTEMPTS` are made; `give_back` takes its count away again.
 5.  Every transition of a job writes an event.
-6.  Times are the database's: no caller's clock decides about a lease.
+6.  Times are the database's: no caller's clock decides when a lease has run out.
 
 Methods block (a few milliseconds at most) and may be called from any thread.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from darkroom.edit import Edit
@@ -92,6 +93,49 @@ class Pulse:
     lost: frozenset[str]
 
 
+class Order(StrEnum):
+    """What `history` goes by. CHARGE: what a job costs, which is nothing where it FAILED."""
+
+    ACCEPTED = "accepted"
+    SLUG = "slug"
+    CHARGE = "charge"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """Which of a key's jobs `history` gives. slugs None: of all models. since, until: accepted at or after the one, and
+    before the other, in seconds since the epoch. Those of equal rank stand newest first; ascending: all of it the
+    other way round."""
+
+    key_id: str
+    limit: int
+    offset: int = 0
+    states: Collection[State] = tuple(State)
+    slugs: Collection[str] | None = None
+    since: float | None = None
+    until: float | None = None
+    order: Order = Order.ACCEPTED
+    ascending: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """jobs: `limit` of the search's at most, from `offset` on; total: how many there are."""
+
+    jobs: tuple[Job, ...]
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overdue:
+    """A lease that has run out, as it stood. leased_at, lease_until: by the ledger's clock."""
+
+    job_id: str
+    fence: int
+    leased_at: float
+    lease_until: float
+
+
 class Ledger(Protocol):
     def create_key(
         self,
@@ -113,6 +157,10 @@ class Ledger(Protocol):
     def revoke_key(self, name: str) -> Key:
         """Its accepted jobs still run. Raises `BadSetting` if there is no live key of this name."""
 
+    def check(self, key_id: str, price_micro: int) -> None:
+        """Whether a request of this price could be accepted now; nothing is held. Raises as `accept` does for rate,
+        credits and a revoked key."""
+
     def accept(self, submission: Submission) -> Accepted:
         """Hold the price and queue the job. The same idempotency name and digest give the first job back, free.
 
@@ -126,6 +174,9 @@ class Ledger(Protocol):
     def job(self, job_id: str) -> Job:
         """Raises `UnknownRequest`, also for a job past its `expires_at`."""
 
+    def history(self, search: Search) -> History:
+        """The key's jobs that are searched for, as far as `job` finds them."""
+
     def events(self, job_id: str) -> list[Event]:
         """Oldest first; none for a job the ledger does not have.
 
@@ -135,14 +186,15 @@ class Ledger(Protocol):
     def counts(self) -> Mapping[State, int]:
         """How many jobs are in each state; every state is there."""
 
-    def claim(self, worker: str, held: Collection[str] = ()) -> tuple[Job, Lease] | None:
+    def claim(self, worker: str, held: Collection[str] = (), passing: Collection[str] = ()) -> tuple[Job, Lease] | None:
         """Take the next queued job for `lease_s` seconds; None if nothing waits.
 
         Fair between keys; within what `scheduler.choose` allows, one whose `Edit.lora_set` is among `held` goes before
-        others. held: the sets that take this worker no merging.
+        others. held: the sets that take this worker no merging. passing: jobs that it can't begin yet; that others go
+        before them does not count.
         """
 
-    def upcoming(self, held: Collection[str] = ()) -> Job | None:
+    def upcoming(self, held: Collection[str] = (), passing: Collection[str] = ()) -> Job | None:
         """The job that a `claim` would take now, left where it is: another worker may yet take it, or another go before
         it."""
 
@@ -173,11 +225,19 @@ class Ledger(Protocol):
         Raises `UnknownRequest`.
         """
 
-    def release(self, worker: str, failure: Failure) -> list[Job]:
-        """`retry` every job this worker holds: it is known to be dead."""
+    def release(self, worker: str, failure: Failure | None) -> list[Job]:
+        """`retry` every job this worker holds: it is known to be dead. failure None: through no fault of theirs, which
+        is a `give_back`."""
 
-    def reap(self) -> list[Job]:
-        """`retry` every job whose lease has run out, with `WorkerLost`."""
+    def overdue(self) -> frozenset[Overdue]:
+        """The leases that have run out. It waits for whatever keeps workers from prolonging theirs."""
+
+    def reap(self, overdue: Collection[Overdue]) -> list[Job]:
+        """`retry`, with `WorkerLost`, each of these jobs whose lease has not been prolonged since.
+
+        A live worker's lease runs out too, where the clock is set forward, the machine sleeps, or nobody can write for
+        a while. So name what was `overdue` so long ago that a live worker would have prolonged it.
+        """
 
     def expired(self, limit: int = 100) -> list[str]:
         """Ended jobs past their `expires_at`, oldest first: their files can be deleted, then `forget` them."""

@@ -24,7 +24,18 @@ from darkroom.errors import (
 )
 from darkroom.job import MICRO, Event, Failure, Job, Lease, Progress, Result, State
 from darkroom.ledger import rate
-from darkroom.ledger.contract import Accepted, Idempotency, Key, Ledger, Pulse, Quota, Submission
+from darkroom.ledger.contract import (
+    Accepted,
+    History,
+    Idempotency,
+    Key,
+    Ledger,
+    Overdue,
+    Pulse,
+    Quota,
+    Search,
+    Submission,
+)
 from darkroom.ledger.rows import Row, event_of, job_of, key_of, to_json
 from darkroom.ledger.scheduler import AFFINITY, WINDOW, Affinity, Waiting, choose
 from darkroom.ledger.setback import CANCELLED, ending, worker_lost
@@ -115,6 +126,10 @@ class SqliteLedger(Ledger):
                 raise StorageFull("The ledger's disk is full; try again later") from error
             raise
 
+    def check(self, key_id: str, price_micro: int) -> None:
+        with self._file.reading() as sql:
+            _afforded(sql, key_id, price_micro)
+
     def replay(self, key_id: str, idempotency: Idempotency) -> Accepted | None:
         with self._file.transaction() as sql:
             return self._replayed(sql, key_id, idempotency)
@@ -122,6 +137,22 @@ class SqliteLedger(Ledger):
     def job(self, job_id: str) -> Job:
         with self._file.reading() as sql:
             return _found(sql, job_id)
+
+    def history(self, search: Search) -> History:
+        with self._file.reading() as sql:
+            rows = sql.all(
+                "history",
+                key_id=search.key_id,
+                states=json.dumps(list(search.states)),
+                slugs=None if search.slugs is None else json.dumps(list(search.slugs)),
+                since=search.since,
+                until=search.until,
+                order=search.order,
+            )
+            ids = [row["id"] for row in (reversed(rows) if search.ascending else rows)]
+            page = ids[search.offset : search.offset + search.limit]
+            jobs = tuple(job_of(row) for row in sql.all("jobs_in_order", ids=json.dumps(page)))
+        return History(jobs=jobs, total=len(ids))
 
     def events(self, job_id: str) -> list[Event]:
         with self._file.reading() as sql:
@@ -144,9 +175,9 @@ class SqliteLedger(Ledger):
                 sql.one("cancel_queued", id=job_id, failure=to_json(CANCELLED), retention_s=self._retention_s)
             )
 
-    def claim(self, worker: str, held: Collection[str] = ()) -> tuple[Job, Lease] | None:
+    def claim(self, worker: str, held: Collection[str] = (), passing: Collection[str] = ()) -> tuple[Job, Lease] | None:
         with self._file.transaction() as sql:
-            waiting = _waiting(sql)
+            waiting = _waiting(sql, passing)
             if not waiting:
                 return None
             place = choose(waiting, held, self._affinity)
@@ -157,9 +188,9 @@ class SqliteLedger(Ledger):
             sql.all("advance_virtual_time", fair_tag=waiting[0].fair_tag)
         return job, Lease(job_id=job.id, attempt=job.attempt, fence=job.fence)
 
-    def upcoming(self, held: Collection[str] = ()) -> Job | None:
+    def upcoming(self, held: Collection[str] = (), passing: Collection[str] = ()) -> Job | None:
         with self._file.reading() as sql:
-            waiting = _waiting(sql)
+            waiting = _waiting(sql, passing)
             row = sql.one("queued_job", id=waiting[choose(waiting, held, self._affinity)].id) if waiting else None
         return job_of(row) if row else None
 
@@ -200,16 +231,19 @@ class SqliteLedger(Ledger):
         with self._file.transaction() as sql:
             return self._put_back(sql, _held(sql, lease), None)
 
-    def release(self, worker: str, failure: Failure) -> list[Job]:
+    def release(self, worker: str, failure: Failure | None) -> list[Job]:
         with self._file.transaction() as sql:
             jobs = [job_of(row) for row in sql.all("held_jobs_of_worker", worker=worker)]
             return [self._put_back(sql, job, failure) for job in jobs]
 
-    def reap(self) -> list[Job]:
+    def overdue(self) -> frozenset[Overdue]:
+        with self._file.transaction(durable=False) as sql:
+            return frozenset(map(_overdue, _held_overdue(sql)))
+
+    def reap(self, overdue: Collection[Overdue]) -> list[Job]:
         with self._file.transaction() as sql:
-            sql.all("shorten_leases")
-            jobs = [job_of(row) for row in sql.all("held_jobs_overdue")]
-            return [self._put_back(sql, job, worker_lost(job)) for job in jobs]
+            rows = [row for row in _held_overdue(sql) if _overdue(row) in overdue]
+            return [self._put_back(sql, job, worker_lost(job)) for job in map(job_of, rows)]
 
     def expired(self, limit: int = 100) -> list[str]:
         with self._file.reading() as sql:
@@ -242,18 +276,7 @@ class SqliteLedger(Ledger):
         )
 
     def _accepted(self, sql: Statements, submission: Submission) -> Accepted:
-        key = sql.one("key_now", id=submission.key_id)
-        if key is None or key["revoked_at"] is not None:
-            raise InvalidKey("Unauthorized. API key is invalid or may have expired.")
-        arrival_at, limit = key["arrival_at"], key["rate_per_minute"]
-        if limit is not None:
-            arrival_at = rate.take(limit=limit, arrival_at=arrival_at, now=key["now"])
-        balance_micro = key["balance_micro"] - submission.price_micro
-        if balance_micro < 0:
-            raise InsufficientCredits(
-                f"Insufficient credits: the balance is {_credits(key['balance_micro'])}, "
-                f"this request needs {_credits(submission.price_micro)}"
-            )
+        key, arrival_at, balance_micro = _afforded(sql, submission.key_id, submission.price_micro)
         named = submission.idempotency
         row = sql.one(
             "insert_job",
@@ -293,8 +316,34 @@ class SqliteLedger(Ledger):
         return row
 
 
-def _waiting(sql: Statements) -> list[Waiting]:
-    return [Waiting(**row) for row in sql.all("waiting", limit=WINDOW)]
+def _afforded(sql: Statements, key_id: str, price_micro: int) -> tuple[sqlite3.Row, float, int]:
+    """The key, and what its rate and its balance would be after a request."""
+    key = sql.one("key_now", id=key_id)
+    if key is None or key["revoked_at"] is not None:
+        raise InvalidKey("Unauthorized. API key is invalid or may have expired.")
+    arrival_at, limit = key["arrival_at"], key["rate_per_minute"]
+    if limit is not None:
+        arrival_at = rate.take(limit=limit, arrival_at=arrival_at, now=key["now"])
+    balance_micro = key["balance_micro"] - price_micro
+    if balance_micro < 0:
+        raise InsufficientCredits(
+            f"Insufficient credits: the balance is {_credits(key['balance_micro'])}, "
+            f"this request needs {_credits(price_micro)}"
+        )
+    return key, arrival_at, balance_micro
+
+
+def _waiting(sql: Statements, passing: Collection[str]) -> list[Waiting]:
+    return [Waiting(**row) for row in sql.all("waiting", passing=json.dumps(list(passing)), limit=WINDOW)]
+
+
+def _held_overdue(sql: Statements) -> list[Row]:
+    sql.all("shorten_leases")
+    return list(sql.all("held_jobs_overdue"))
+
+
+def _overdue(row: Row) -> Overdue:
+    return Overdue(job_id=row["id"], fence=row["fence"], leased_at=row["leased_at"], lease_until=row["lease_until"])
 
 
 def _found(sql: Statements, job_id: str) -> Job:

@@ -15,7 +15,11 @@ OLDEST_SQLITE = (3, 37, 0)
 """The first with STRICT tables; RETURNING is older."""
 
 BUSY_S = 60.0
-"""How long a transaction waits for another process's. They take milliseconds."""
+"""How long a transaction waits for another process's. They take milliseconds.
+
+It may be longer than a lease: who would take a lease waits for the same lock as who would prolong it, and then leaves
+them the time to do so (see sweep.py).
+"""
 
 _DIALECT = files("darkroom.ledger") / "sql" / "sqlite"
 
@@ -37,7 +41,7 @@ class Statements:
 
 
 class SqliteFile:
-    """One connection, used by one thread at a time.
+    """A connection to write and one to read, each used by one thread at a time: reads don't wait for writes.
 
     In SQL, clock() is `clock` as it was when the transaction began (as now() is in PostgreSQL). Raises `BadSetting` if
     the file can't be used.
@@ -49,20 +53,24 @@ class SqliteFile:
             raise BadSetting(f"this Python has SQLite {sqlite3.sqlite_version}; the ledger needs {wanted} or newer")
         self._path = path
         self._lock = threading.Lock()
+        self._reading_lock = threading.Lock()
         self._clock = clock
-        self._now = clock()
+        self._now = self._read_at = clock()
         try:
-            self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            self._connection = self._connect(lambda: self._now)
         except sqlite3.Error as error:
             raise self._unusable(str(error)) from error
         try:
             self._set_up()
+            self._reader = self._connect(lambda: self._read_at)
         except BaseException as error:
             self._connection.close()
             if isinstance(error, sqlite3.Error):
                 raise self._unusable(str(error)) from error
             raise
+        self._reader.execute("PRAGMA query_only = ON")
         self._statements = Statements(self._connection)
+        self._queries = Statements(self._reader)
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[Statements]:
@@ -79,12 +87,14 @@ class SqliteFile:
 
     @contextmanager
     def reading(self) -> Iterator[Statements]:
-        """For queries that change nothing. Between two of them another process may write."""
-        with self._lock:
-            self._now = self._clock()
-            yield self._statements
+        """For queries that change nothing. They see what was committed before; between two of them others may write."""
+        with self._reading_lock:
+            self._read_at = self._clock()
+            yield self._queries
 
     def close(self) -> None:
+        with self._reading_lock:
+            self._reader.close()
         with self._lock:
             self._connection.close()
 
@@ -100,10 +110,14 @@ class SqliteFile:
                 self._connection.execute("ROLLBACK")
             raise
 
+    def _connect(self, clock: Callable[[], float]) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.create_function("clock", 0, clock)
+        return connection
+
     def _set_up(self) -> None:
         connection = self._connection
-        connection.row_factory = sqlite3.Row
-        connection.create_function("clock", 0, lambda: self._now)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise self._unusable("its file system has no shared memory (a network share?)")

@@ -7,7 +7,6 @@ from darkroom.errors import LoraError
 from darkroom.lora.base import Base
 from darkroom.lora.convert import FORMAT, AdapterFile, convert
 from darkroom.lora.library import Library
-from darkroom.lora.remote import Advance
 
 
 class Adapters:
@@ -17,12 +16,20 @@ class Adapters:
         self._library = library
         self._base = base
 
-    async def bring(self, ref: LoraRef, on_advance: Advance = lambda *_: None) -> AdapterFile:
+    def is_here(self, ref: LoraRef) -> bool:
+        """Whether its file needs no network."""
+        return self._library.is_here(ref)
+
+    async def fetch(self, ref: LoraRef) -> None:
+        """Its file, unless it is here. Raises `LoraError` that names the field."""
+        await self._library.open(ref)
+
+    async def bring(self, ref: LoraRef) -> AdapterFile:
         """Its canonical form for this model, fetched and converted unless it is here.
 
         Raises `LoraError` that names the field.
         """
-        opened = await self._library.open(ref, on_advance)
+        opened = await self._library.open(ref)
         modules = self._base.known_modules()
         # Another form, or another model, has another name: what was made for it stays out of the way.
         suffix = f".{FORMAT.replace(' ', '-')}.{modules.digest}.safetensors"

@@ -63,7 +63,7 @@ def convert(source: Path, target: Path, modules: Modules) -> Converted:
     found.raise_first()
     with source.open("rb") as file:
         scales = read_scales(file, header, found)
-        descriptor, building = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        descriptor, building = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as out:
                 digest = _write(out, file, header, found, scales)

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -148,6 +148,10 @@ class Library:
             ) from None
         return tuple(task.result() for task in tasks)
 
+    def is_here(self, ref: LoraRef) -> bool:
+        """Whether `open` needs no network for it."""
+        return ref.url is None or self._here(_version(ref, ref.url)) is not None
+
     async def open(self, ref: LoraRef, on_advance: Advance = lambda *_: None) -> Opened:
         """The very file that the reference was held to, fetched if it is not here. Raises `LoraError`."""
         if ref.url is None:
@@ -157,8 +161,7 @@ class Library:
             if file is not None and (opened := await self.copy(file, ref.field, on_advance)).digest == ref.digest:
                 return opened
             raise LoraChanged(f"{ref.field}: the LoRA {ref.name} is no longer on this server", field=ref.field)
-        version = Version(url=ref.url, name=ref.name, validator=ref.validator, digest=ref.digest)
-        return await self.bring(version, field=ref.field, on_advance=on_advance)
+        return await self.bring(_version(ref, ref.url), field=ref.field, on_advance=on_advance)
 
     async def version(self, address: Address, *, field: str) -> Version:
         """What an address stands for now; where its host is silent and the file is here, what it stood for last.
@@ -246,7 +249,7 @@ class Library:
         named = self.named(asked.named)
         if not self._is_here(named):
             raise AdapterUnavailable(
-                f"{asked.field}: the LoRA {asked.named} is not installed on this server; its operator can do so: "
+                f"{asked.field}: the LoRA {asked.named} is not installed on this server; its operator can install it: "
                 f"darkroom loras fetch {asked.named}",
                 field=asked.field,
             )
@@ -286,7 +289,9 @@ class Library:
             return seen.digest
         with file.open("rb") as data:
             digest = hashlib.file_digest(data, "sha256").hexdigest()
-        self.index.see(url, Version(url=url, name=file.name, validator=validator, digest=digest))
+        # Where nothing can be written, it is read again the next time.
+        with suppress(OSError):
+            self.index.see(url, Version(url=url, name=file.name, validator=validator, digest=digest))
         return digest
 
     def _admit(self, file: Path, field: str) -> int:
@@ -315,6 +320,10 @@ class Library:
         # In this order: a kill in between leaves a file that is found by its digest, and an address to ask again.
         self.index.see(url, replace(came, digest=incoming.digest))
         return Opened(path=path, digest=incoming.digest)
+
+
+def _version(ref: LoraRef, url: str) -> Version:
+    return Version(url=url, name=ref.name, validator=ref.validator, digest=ref.digest)
 
 
 def _local(file: Path) -> str:

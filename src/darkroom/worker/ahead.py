@@ -13,6 +13,9 @@ import structlog
 from darkroom.job import Job
 from darkroom.worker.preparation import Preparation
 
+WAIT_S = 1.0
+"""How long a wait for it goes on in silence."""
+
 log = structlog.get_logger()
 
 
@@ -41,21 +44,22 @@ class Ahead:
             # A daemon: a fetch that nobody waits for any more does not hold up the end of the process.
             threading.Thread(target=self._run, args=(job, self._future), name="ahead", daemon=True).start()
 
-    def take(self, job: Job) -> Preparation | None:
+    def take(self, job: Job, waiting: Callable[[], None]) -> Preparation | None:
         """The job's preparation, once it is ready; None if there is none, or if it failed: the job's own attempt meets
-        the cause again, and is judged by it."""
+        the cause again, and is judged by it. waiting: as for `wait`."""
         if self._future is None or self._job_id != job.id:
             return None
+        self.wait(waiting)
         future, self._future, self._job_id = self._future, None, ""
         if error := future.exception():
             log.debug("looking ahead failed", error=repr(error))
             return None
         return future.result()
 
-    def wait(self) -> None:
-        """Until nothing is being prepared."""
-        if self._future:
-            wait([self._future])
+    def wait(self, waiting: Callable[[], None]) -> None:
+        """Until nothing is being prepared. waiting: called every `WAIT_S` seconds; what it raises ends the wait."""
+        while self._future and not wait([self._future], WAIT_S).done:
+            waiting()
 
     def _run(self, job: Job, future: Future[Preparation]) -> None:
         try:

@@ -1,9 +1,10 @@
 """The worker's loop: claim a job, make it, settle it with the ledger; until drained.
 
-The device is kept busy: while a job is made, the next one is prepared (`ahead`), its LoRAs merged if there is room, and
-the last one's picture is written. So a worker holds two jobs at most, one being made and one being finished. A job that
-has cost a worker an attempt has the process to itself from its claim to its end: whatever is wrong with it takes nobody
-along, and a job that was taken along ends by its own doing the next time.
+The device is kept busy: what jobs need from the network is brought before they are claimed (`arrivals`). While a job is
+made, the next one is prepared (`ahead`), its LoRAs merged if there is room, and the last one's picture is written. So a
+worker holds two jobs at most, one being made and one being finished. A job that has cost a worker an attempt has the
+process to itself from its claim to its end: whatever is wrong with it takes nobody along, and one that was taken along
+ends by its own doing the next time.
 """
 
 import json
@@ -29,8 +30,10 @@ from darkroom.ledger.contract import Ledger
 from darkroom.lora.adapters import Adapters
 from darkroom.lora.convert import AdapterFile, strengths_of
 from darkroom.picture import Limits, write_picture
+from darkroom.room import NO_SPACE, has_room
 from darkroom.settings import Settings
 from darkroom.worker.ahead import Ahead
+from darkroom.worker.arrivals import Arrivals
 from darkroom.worker.heart import Heart
 from darkroom.worker.messages import Advanced, Message, Released
 from darkroom.worker.orders import Orders
@@ -39,6 +42,8 @@ from darkroom.worker.preparation import Preparation, Preparer, Preparing
 HEARTBEATS_A_LEASE = 6
 POLL_S = 1.0
 """How long a job can wait at most when its wake-up was lost, or came from another process."""
+REST_S = 10.0
+"""How long no job is claimed after one whose picture found no room, whatever the disk says."""
 
 log = structlog.get_logger()
 
@@ -104,24 +109,33 @@ class Worker:
         self._engine = engine
         self._orders = orders
         self._tell = tell
-        self._result_metadata = settings.result_metadata
+        self._settings = settings
         self._preparer = Preparer(
             blobs=blobs, fetcher=fetcher, adapters=adapters, engine=engine, limits=Limits.of(settings)
         )
-        self._ahead = Ahead(upcoming=lambda: ledger.upcoming(self._held()), prepare=self._prepare_ahead)
+        self._arrivals = Arrivals(
+            upcoming=lambda waited_for: ledger.upcoming(self._held(), waited_for),
+            is_here=self._preparer.is_here,
+            bring=self._preparer.bring,
+            on_arrival=orders.stir,
+        )
+        self._ahead = Ahead(
+            upcoming=lambda: ledger.upcoming(self._held(), self._arrivals.look()), prepare=self._prepare_ahead
+        )
         self._also_named: dict[str, str] = {}
         self._heart = Heart(
             worker=name, ledger=ledger, beat_s=settings.lease_s / HEARTBEATS_A_LEASE, on_cancel=orders.cancel
         )
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
         self._finishing: Future[None] | None = None
+        self._has_room, self._rest_until = True, 0.0
 
     def run(self) -> None:
         """Work until drained; to be called once. Raises `OutOfMemory` when a job has left the process in doubt: it is
         to be replaced."""
         with self._heart.beating(), self._finisher:
             while not self._orders.draining:
-                claimed = self._ledger.claim(self._name, self._held())
+                claimed = self._claim()
                 if claimed is None:
                     self._orders.wait(POLL_S)
                     continue
@@ -129,6 +143,15 @@ class Worker:
                 with structlog.contextvars.bound_contextvars(request_id=job.id):
                     self._work(job, lease)
             self._wait_finished()
+
+    def _claim(self) -> tuple[Job, Lease] | None:
+        """None where nothing waits that could be begun, or where its picture would find no room."""
+        had_room, self._has_room = self._has_room, time.monotonic() >= self._rest_until and has_room(self._settings)
+        if not self._has_room:
+            if had_room:
+                log.error("no room for results: jobs wait until there is", folder=str(self._settings.data))
+            return None
+        return self._ledger.claim(self._name, self._held(), self._arrivals.look())
 
     def _work(self, job: Job, lease: Lease) -> None:
         """Make the job and have it finished. Whatever it raises ends the job, not the worker."""
@@ -163,14 +186,15 @@ class Worker:
 
         enter = partial(self._enter, job, lease)
         enter(Stage.FETCH)
+        brought_s = self._arrivals.take(job)
         if alone:
-            self._ahead.wait()
-        preparation = self._ahead.take(job) or self._preparer.prepare(job, enter)
+            self._ahead.wait(partial(enter, Stage.FETCH))
+        preparation = self._ahead.take(job, partial(enter, Stage.PREPARE)) or self._preparer.prepare(job, enter)
         self._note_name(job.edit, preparation.loras)
         made = self._engine.make(job.edit, preparation.prepared, observe, preparation.loras)
-        # A set may have been merged ahead, and its stage then began there.
-        before, then = preparation.timings_s, made.timings_s
-        timings_s = {stage: before.get(stage, 0) + then.get(stage, 0) for stage in {**before, **then}}
+        # What was begun before the job's turn, as a download or a merge, may have been ended in it.
+        parts = (brought_s, preparation.timings_s, made.timings_s)
+        timings_s = {stage: sum(part.get(stage, 0) for part in parts) for part in parts for stage in part}
         return Unwritten(image=made.image, loras=preparation.loras, timings_s=timings_s, warnings=preparation.warnings)
 
     def _prepare_ahead(self, job: Job) -> Preparation:
@@ -213,7 +237,7 @@ class Worker:
             metadata["loras"] = json.dumps(
                 [{"name": ref.name, "sha256": file.digest, "strength": file.strength} for ref, file in used]
             )
-        data = write_picture(image, output, metadata=metadata if self._result_metadata else {})
+        data = write_picture(image, output, metadata=metadata if self._settings.result_metadata else {})
         blob = result_name(job.id, fence=lease.fence, extension=output.format)
         self._blobs.put(blob, data)
         return Result(
@@ -242,6 +266,10 @@ class Worker:
                     log.warning("lease lost", detail=error.message)
                 case Drained():
                     log.info("given back")
+                    self._ledger.give_back(lease)
+                case OSError(errno=number) if number in NO_SPACE:
+                    log.error("given back for want of room", error=str(error))
+                    self._rest_until = time.monotonic() + REST_S
                     self._ledger.give_back(lease)
                 case OutOfMemory():
                     log.error("out of memory", error=error.message)

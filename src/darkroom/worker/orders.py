@@ -36,6 +36,10 @@ class Orders:
         self._stir.wait(timeout_s)
         self._stir.clear()
 
+    def stir(self) -> None:
+        """End the wait of whoever waits."""
+        self._stir.set()
+
     def cancel(self, job_id: str) -> None:
         self._cancelled.add(job_id)
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -20,6 +20,8 @@ from darkroom.lora.convert import AdapterFile
 from darkroom.picture import Limits, ReadPicture, read_picture
 
 ADVANCE_S = 1.0
+
+T = TypeVar("T")
 
 
 class Preparing(Protocol):
@@ -50,28 +52,40 @@ class Preparer:
         self._engine = engine
         self._limits = limits
 
+    def is_here(self, job: Job) -> bool:
+        """Whether the job needs nothing from the network."""
+        edit = job.edit
+        pictures = (ref.url is None or self._blobs.has(input_name(job.id, ref.field)) for ref in edit.pictures)
+        return all(pictures) and all(map(self._adapters.is_here, edit.loras))
+
+    def bring(self, job: Job) -> Mapping[str, float]:
+        """Fetch what the job needs from the network, and keep it; the seconds that each stage took. Blocks.
+
+        Raises `JobError`.
+        """
+        timings_s: dict[str, float] = {}
+        with _timed(Stage.FETCH, timings_s):
+            asyncio.run(_all(self._bytes(job, ref) for ref in job.edit.pictures))
+        if job.edit.loras:
+            with _timed(Stage.LORAS, timings_s):
+                asyncio.run(_all(map(self._adapters.fetch, job.edit.loras)))
+        return timings_s
+
     def prepare(self, job: Job, enter: Callable[[Stage], None] = lambda _: None) -> Preparation:
         """Blocks for the network. enter: told of each stage after the first.
 
         Raises `JobError` for pictures or LoRAs at fault, `OutOfMemory`, what `enter` raises.
         """
         timings_s: dict[str, float] = {}
-
-        @contextmanager
-        def timed(stage: Stage) -> Iterator[None]:
-            started = time.perf_counter()
-            yield
-            timings_s[stage] = time.perf_counter() - started
-
-        with timed(Stage.FETCH):
+        with _timed(Stage.FETCH, timings_s):
             pictures = asyncio.run(self._pictures(job))
         loras: tuple[AdapterFile, ...] = ()
         if job.edit.loras:
             enter(Stage.LORAS)
-            with timed(Stage.LORAS):
-                loras = asyncio.run(self._loras(job, _now_and_then(partial(enter, Stage.LORAS))))
+            with _timed(Stage.LORAS, timings_s):
+                loras = asyncio.run(self._loras(job, partial(enter, Stage.LORAS)))
         enter(Stage.PREPARE)
-        with timed(Stage.PREPARE):
+        with _timed(Stage.PREPARE, timings_s):
             prepared = self._engine.prepare(job.edit, [picture.image for picture in pictures])
         return Preparation(
             prepared=prepared,
@@ -81,15 +95,18 @@ class Preparer:
         )
 
     async def _loras(self, job: Job, advance: Callable[[], None]) -> tuple[AdapterFile, ...]:
-        bring = (self._adapters.bring(lora, lambda *_: advance()) for lora in job.edit.loras)
-        return tuple(await asyncio.gather(*bring))
+        """advance: called every `ADVANCE_S` seconds: a long download is no silence."""
+        bringing = asyncio.ensure_future(_all(map(self._adapters.bring, job.edit.loras)))
+        while not (await asyncio.wait([bringing], timeout=ADVANCE_S))[0]:
+            advance()
+        return tuple(bringing.result())
 
     async def _pictures(self, job: Job) -> list[ReadPicture]:
         async def one(ref: PictureRef) -> ReadPicture:
             data = await self._bytes(job, ref)
             return await asyncio.to_thread(read_picture, data, field=ref.field, limits=self._limits)
 
-        return list(await asyncio.gather(*(one(ref) for ref in job.edit.pictures)))
+        return await _all(map(one, job.edit.pictures))
 
     async def _bytes(self, job: Job, ref: PictureRef) -> bytes:
         """The picture's file. One from an address is kept, so that whoever works on the job has the same bytes."""
@@ -104,14 +121,12 @@ class Preparer:
             return await asyncio.to_thread(self._blobs.keep, name, data)
 
 
-def _now_and_then(tell: Callable[[], None]) -> Callable[[], None]:
-    """`tell`, once in `ADVANCE_S` at most: a long download is no silence."""
-    last = time.monotonic()
+@contextmanager
+def _timed(stage: Stage, timings_s: dict[str, float]) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timings_s[stage] = time.perf_counter() - started
 
-    def maybe() -> None:
-        nonlocal last
-        if time.monotonic() - last >= ADVANCE_S:
-            last = time.monotonic()
-            tell()
 
-    return maybe
+async def _all(work: Iterable[Awaitable[T]]) -> list[T]:
+    return await asyncio.gather(*work)

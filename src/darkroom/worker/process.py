@@ -1,7 +1,7 @@
 """The worker process: `python -m darkroom.worker.process`, started by the supervisor.
 
-Why a process of its own? Torch stays out of the process that answers clients; a crash, a hang or a full memory takes
-one attempt at one job along and nothing else; and it is the same program when workers run on other machines.
+Why a process of its own? Torch stays out of the process that answers clients. A crash, a hang or a full memory takes
+one attempt at one job along and nothing else.
 """
 
 import os

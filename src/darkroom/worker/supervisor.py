@@ -35,6 +35,8 @@ BACKOFF_S = (0.1, 1, 2, 4, 8, 15, 30)
 """Waits before a worker is started again after it has failed that often in a row."""
 EXIT_S = 10
 """How long a worker may take to exit once it has closed its pipe, or its grace is over."""
+LATE_S = 1.0
+"""A deadline that is noticed so much too late was missed by this process, not by the worker."""
 SETUP = "setup"
 """What a worker that is not ready is at; no job has this id."""
 
@@ -91,6 +93,7 @@ class Supervisor:
         self._deadlines: dict[str, Deadline] = {}
         self._stop = asyncio.Event()
         self._failures = 0
+        self._called_off = False
 
     async def run(self) -> None:
         """Keep a worker alive until `drain` has been called and it is gone."""
@@ -132,8 +135,9 @@ class Supervisor:
                 self.kill()
 
     def kill(self) -> None:
-        """End a worker that does not exit by itself."""
+        """End a worker that does not exit by itself. Once it has been told to drain, that costs its jobs no attempt."""
         if self._process and self._process.returncode is None:
+            self._called_off = self._stop.is_set()
             self._process.kill()
 
     def _send(self, message: Message) -> None:
@@ -155,6 +159,9 @@ class Supervisor:
         )
         self._send(Configure(worker=self._name, settings=self._settings.model_dump(mode="json")))
         log.info("worker started", worker=self._name, pid=process.pid)
+        if self._stop.is_set():
+            # Told to drain before there was anybody to tell.
+            self.kill()
         assert process.stdout is not None  # noqa: S101  asked for above
         reason = "supervision failed"
         try:
@@ -179,6 +186,8 @@ class Supervisor:
                 async with asyncio.timeout_at(first.at):
                     line = await lines.readline()
             except TimeoutError:
+                if self._stood_still(first):
+                    continue
                 return f"hung: nothing heard for {first.within_s:g} s in {first.doing}"
             if not line:
                 return None
@@ -187,7 +196,8 @@ class Supervisor:
                     self._ready(ready)
                     del self._deadlines[SETUP]
                 case SetupFailed(reason=reason):
-                    self.health = Health(state=Readiness.SETUP_FAILED, reason=reason)
+                    if not self._stop.is_set():
+                        self.health = Health(state=Readiness.SETUP_FAILED, reason=reason)
                 case Advanced(job_id=job_id) as at:
                     doing = f"{at.stage} (step {at.step} of {at.steps})"
                     self._expect(job_id, self._settings.step_deadline_s, doing)
@@ -198,6 +208,18 @@ class Supervisor:
                     self._on_change(job_id)
                 case other:
                     raise ValueError(f"not from a worker: {other}")
+
+    def _stood_still(self, passed: Deadline) -> bool:
+        """Whether it was this process that did not run. What the worker has said is then still in the pipe, and all
+        deadlines are moved."""
+        now = asyncio.get_running_loop().time()
+        if now - passed.at < LATE_S:
+            return False
+        self._deadlines = {
+            subject: deadline._replace(at=max(deadline.at, now + LATE_S))
+            for subject, deadline in self._deadlines.items()
+        }
+        return True
 
     def _expect(self, subject: str, within_s: float, doing: str) -> None:
         at = asyncio.get_running_loop().time() + within_s
@@ -211,7 +233,8 @@ class Supervisor:
 
     async def _bury(self, reason: str) -> None:
         """Put the dead worker's jobs back into the queue, or end those that had their last attempt."""
-        failure = Failure.of(WorkerLost(f"The worker was lost while it ran this request ({reason})"))
+        lost = Failure.of(WorkerLost(f"The worker was lost while it ran this request ({reason})"))
+        failure = None if self._called_off else lost
         for job in await asyncio.to_thread(self._ledger.release, self._name, failure):
             self._on_change(job.id)
 

@@ -12,7 +12,7 @@ from darkroom.api import errors
 from darkroom.api.access import Access
 from darkroom.api.body import read_body
 
-MAX_BYTES = 10_000
+MAX_BYTES = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,7 @@ def test_multipart(client: TestClient) -> None:
         b'{"a": ' + b"9" * 5000 + b"}",
         b"[" * 9000,
         b"\xff\xfe\xfd",
+        b'{"a": [' + b"1," * 25_000 + b"1]}",
     ],
     ids=lambda body: body[:20].decode("latin-1"),
 )

@@ -202,6 +202,25 @@ def test_durable_before_it_returns(folder: Folder, monkeypatch: pytest.MonkeyPat
     assert done[1:] == ["named", "a/b", "a", "."]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks /proc which file a descriptor is")
+def test_a_new_folder_is_there_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that holds the root is synced before anything is put."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    Folder(tmp_path / "blobs")
+    assert synced == [tmp_path.resolve()]
+
+
+def test_what_can_be_no_blob_is_passed_over(folder: Folder) -> None:
+    """Files that somebody else has put under a root, named or nested as no blob is, end no listing."""
+    folder.put("z", b"x")
+    for name in ("-a", ".hidden", "with space", "/".join(["d" * 200] * 3)):
+        path = folder.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert listed(folder) == ["z"]
+
+
 def test_clean(folder: Folder) -> None:
     """Unfinished files and empty folders go once they are old; young ones, and blobs of any age, stay."""
     folder.put("a/b", b"x")

@@ -15,6 +15,8 @@ from darkroom.ledger.sqlite_file import SqliteFile
 from darkroom.ledger.statements import read_migrations
 from ledgers import PROGRESS, SettableClock, ask, make_edit, make_key
 
+KEY = {"id": "k", "name": "n", "digest": "d", "granted_micro": 1, "rate_per_minute": None, "models": None}
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -52,12 +54,11 @@ def test_only_the_transaction_that_may_be_undone_is_not_synced(file):
 
 def test_a_failed_transaction_leaves_nothing(file):
     """What an exception interrupts is rolled back, and the next transaction goes through."""
-    key = {"id": "k", "name": "n", "digest": "d", "granted_micro": 1, "rate_per_minute": None, "models": None}
     with pytest.raises(sqlite3.IntegrityError), file.transaction() as sql:
-        assert [sql.one("create_key", **key)["name"] for _ in range(2)]
+        assert [sql.one("create_key", **KEY)["name"] for _ in range(2)]
     with file.transaction() as sql:
         assert sql.all("all_keys") == []
-        assert sql.one("create_key", **key)["name"] == "n"
+        assert sql.one("create_key", **KEY)["name"] == "n"
 
 
 def test_time_stands_still_in_a_transaction(path):
@@ -70,6 +71,35 @@ def test_time_stands_still_in_a_transaction(path):
             assert file._connection.execute("SELECT clock()").fetchone()[0] == clock.now - 1
         with file.transaction():
             assert file._connection.execute("SELECT clock()").fetchone()[0] == clock.now
+
+
+def test_reads_do_not_wait_for_writes(path):
+    """While a transaction is under way, here or in another process, what was committed before it can be read."""
+    with closing(SqliteFile(path, clock=SettableClock())) as file, ThreadPoolExecutor(1) as pool:
+
+        def read():
+            with file.reading() as sql:
+                return sql.all("all_keys")
+
+        with file.transaction() as sql:
+            sql.one("create_key", **KEY)
+            assert pool.submit(read).result(timeout=30) == []
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("DELETE FROM keys")
+            assert [row["name"] for row in pool.submit(read).result(timeout=30)] == ["n"]
+
+
+def test_reading_goes_by_the_time_it_begins_at(path):
+    """clock() is as of the reading's begin, whatever a transaction under way began at; and nothing can be written."""
+    clock = SettableClock()
+    with closing(SqliteFile(path, clock=clock)) as file, file.transaction():
+        clock.advance(1)
+        with file.reading() as sql:
+            assert file._reader.execute("SELECT clock()").fetchone()[0] == clock.now
+            assert file._connection.execute("SELECT clock()").fetchone()[0] == clock.now - 1
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                sql.one("create_key", **KEY)
 
 
 def test_many_may_open_a_new_file_at_once(path):

@@ -13,7 +13,10 @@ from workbench import STEPS, Marks
 class AtHand:
     """Adapters that need no bringing: a LoRA known by its address alone is found to have the address as its digest."""
 
-    async def bring(self, ref, on_advance):
+    def is_here(self, ref):
+        return True
+
+    async def bring(self, ref):
         return AdapterFile(path=Path("any"), digest=ref.digest or ref.url, strength=ref.strength)
 
 

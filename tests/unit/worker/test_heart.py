@@ -81,13 +81,13 @@ def test_all_leases_held_are_kept(heart, pulse, ledger, leases, clock):
     for _ in range(3):
         clock.advance(LEASE_S - 1)
         pulse.wait()
-    assert ledger.reap() == []
+    assert ledger.reap(ledger.overdue()) == []
     heart.let_go(leases[0])
     pulse.wait()
     clock.advance(LEASE_S - 1)
     pulse.wait()
     clock.advance(2)
-    assert [job.id for job in ledger.reap()] == [leases[0].job_id]
+    assert [job.id for job in ledger.reap(ledger.overdue())] == [leases[0].job_id]
 
 
 def test_one_lost_lease_is_known_by_itself(heart, pulse, ledger, leases):

@@ -158,7 +158,7 @@ def test_a_lost_lease_leaves_no_result(bench, tmp_path):
         if step == STEPS:
             bench.engine.at_step = lambda step: None
             later = SqliteLedger(tmp_path / "ledger.db", lease_s=30, retention_s=60, clock=lambda: 10**11)
-            later.reap()
+            later.reap(later.overdue())
             later.close()
 
     bench.engine.at_step = meddle

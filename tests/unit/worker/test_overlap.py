@@ -1,5 +1,6 @@
 """While a job is made, the next one is prepared and the last one's picture written."""
 
+import errno
 import time
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from darkroom.edit import PictureRef
 from darkroom.errors import OutOfMemory
 from darkroom.job import Lease, Stage, State
+from darkroom.ledger.contract import MAX_ATTEMPTS
+from darkroom.worker import ahead, loop
 from darkroom.worker.messages import Advanced, Released
 from ledgers import CRASH
 from workbench import STEPS, Marks, inverted, png
@@ -78,6 +81,25 @@ class TestLookingAhead:
         bench.run()
         assert bench.engine.prepared == [first, second]
         assert bench.states(first, second) == [State.COMPLETED] * 2
+
+    def test_a_cancel_is_heard_while_a_preparation_is_waited_for(self, bench, marks, monkeypatch):
+        """However long it takes, the job says that it is alive, and ends when it is told to."""
+        monkeypatch.setattr(ahead, "WAIT_S", 0.01)
+        first, second = bench.submit(), bench.submit()
+
+        def prepare(job_id):
+            if job_id == second:
+                marks.wait("cancelled")
+
+        def told(message):
+            if isinstance(message, Advanced) and (message.job_id, message.stage) == (second, Stage.PREPARE):
+                bench.ledger.cancel(second)
+            if isinstance(message, Released) and message.job_id == second:
+                marks.reach("cancelled")
+
+        bench.engine.at_prepare, bench.at_told = prepare, told
+        bench.run()
+        assert bench.states(first, second) == [State.COMPLETED, State.FAILED]
 
     def test_nothing_is_leased_ahead(self, bench, marks):
         """A job prepared ahead is still queued: no attempt is counted before it is its turn."""
@@ -315,18 +337,22 @@ class TestFinishing:
         results = {name for name, _ in bench.blobs.names() if "result" in name}
         assert results == {bench.ledger.job(job_id).result.blob for job_id in (first, second)}
 
-    def test_a_picture_that_cannot_be_kept(self, bench):
-        """A full disk while one job is finished costs that job an attempt, and nobody else."""
+    def test_a_picture_that_finds_no_room(self, bench, monkeypatch):
+        """A full disk is no job's fault: it costs none an attempt, and none is begun before some time has passed."""
+        monkeypatch.setattr(loop, "REST_S", 0.2)
         first, second = bench.submit(), bench.submit()
+        tried = []
 
         def full():
-            if bench.ledger.job(first).attempt == 1:
-                raise OSError(28, "No space left on device")
+            tried.append(time.monotonic())
+            if len(tried) <= MAX_ATTEMPTS:
+                raise OSError(errno.ENOSPC, "No space left on device")
 
         bench.blobs.at_put = at_result(first, full)
         bench.run()
-        assert [bench.ledger.job(job_id).attempt for job_id in (first, second)] == [2, 1]
+        assert [bench.ledger.job(job_id).attempt for job_id in (first, second)] == [1, 1]
         assert bench.states(first, second) == [State.COMPLETED] * 2
+        assert tried[-1] - tried[0] >= MAX_ATTEMPTS * 0.2
 
     def test_a_drain_ends_what_is_being_finished(self, bench, marks):
         """A worker told to go at once gives back the job it makes, and leaves when the other's picture is kept."""

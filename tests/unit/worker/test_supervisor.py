@@ -1,11 +1,12 @@
 """What the service makes of its worker's messages."""
 
 import asyncio
+import time
 
 from darkroom.job import Stage
 from darkroom.settings import Settings
 from darkroom.worker.messages import Advanced, Ready, Released, to_line
-from darkroom.worker.supervisor import Supervisor
+from darkroom.worker.supervisor import LATE_S, Readiness, Supervisor
 
 READY = Ready(checkpoint="c", device="cpu", dtype="float32")
 PATIENCE_S = 20
@@ -53,6 +54,41 @@ def test_a_job_that_has_ended_is_waited_for_no_longer(tmp_path):
     supervised = supervisor(tmp_path, step_deadline_s=0.05)
     messages = [READY, at("a", Stage.WRITE), at("b", Stage.ENCODE), Released(job_id="a"), Released(job_id="b")]
     assert asyncio.run(heard(supervised, *messages, then=lambda _: asyncio.sleep(0.2))) is None
+
+
+def test_a_service_that_stood_still_blames_no_worker(tmp_path):
+    """What the worker said meanwhile lies in the pipe, and is read before anything is made of a deadline."""
+    supervised = supervisor(tmp_path, step_deadline_s=0.1)
+
+    async def stand_still(send):
+        await asyncio.sleep(0.01)
+        time.sleep(LATE_S + 0.1)  # noqa: ASYNC251  the loop is to stand still
+        asyncio.get_running_loop().call_soon(send, Released(job_id="a"))
+        await asyncio.sleep(0.2)
+
+    assert asyncio.run(heard(supervised, READY, at("a", Stage.DENOISE), then=stand_still)) is None
+
+
+def test_a_worker_that_is_being_started_is_drained_too(tmp_path):
+    """It is not left to load its model; and since it was called off, nothing it had would have lost an attempt."""
+    released = []
+
+    class Ledger:
+        def release(self, worker, failure):
+            released.append(failure)
+            return []
+
+    supervised = Supervisor(settings=Settings(data=tmp_path), ledger=Ledger(), on_change=lambda job_id: None)
+
+    async def drain_at_once():
+        running = asyncio.create_task(supervised.run())
+        await asyncio.sleep(0)
+        supervised.drain()
+        await asyncio.wait_for(running, PATIENCE_S)
+
+    asyncio.run(drain_at_once())
+    assert released == [None]
+    assert supervised.health.state == Readiness.STOPPING
 
 
 def test_both_jobs_are_held_until_they_are_released(tmp_path):

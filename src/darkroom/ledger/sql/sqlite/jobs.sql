@@ -21,6 +21,22 @@ RETURNING *;
 -- name: job
 SELECT * FROM jobs WHERE id = :id AND (expires_at IS NULL OR expires_at > clock());
 
+-- name: history
+-- The ids of a key's jobs that are found, in order; to be read in the other direction too.
+SELECT id FROM jobs
+WHERE key_id = :key_id
+    AND (expires_at IS NULL OR expires_at > clock())
+    AND state IN (SELECT value FROM json_each(:states))
+    AND (:slugs IS NULL OR slug IN (SELECT value FROM json_each(:slugs)))
+    AND (:since IS NULL OR created_at >= :since)
+    AND (:until IS NULL OR created_at < :until)
+ORDER BY
+    CASE :order WHEN 'slug' THEN slug WHEN 'charge' THEN price_micro * (state <> 'FAILED') ELSE seq END DESC,
+    seq DESC;
+
+-- name: jobs_in_order
+SELECT jobs.* FROM json_each(:ids) AS listed JOIN jobs ON jobs.id = listed.value ORDER BY listed.key;
+
 -- name: events
 SELECT at, kind, attempt, detail FROM events WHERE job_id = :job_id ORDER BY seq;
 
@@ -32,8 +48,10 @@ UNION ALL
 SELECT state, COUNT(*) FROM jobs WHERE expires_at IS NOT NULL GROUP BY state;
 
 -- name: waiting
--- The first in fair order.
-SELECT id, fair_tag, work, lora_set, overtaken FROM jobs WHERE state = 'QUEUED' ORDER BY fair_tag, seq LIMIT :limit;
+-- The first in fair order, but for some.
+SELECT id, fair_tag, work, lora_set, overtaken FROM jobs
+WHERE state = 'QUEUED' AND id NOT IN (SELECT value FROM json_each(:passing))
+ORDER BY fair_tag, seq LIMIT :limit;
 
 -- name: note_overtaken
 UPDATE jobs SET overtaken = overtaken + 1 WHERE state = 'QUEUED' AND id IN (SELECT value FROM json_each(:ids));
