@@ -12,7 +12,7 @@ from darkroom.catalogue.card import Card
 from darkroom.errors import InvalidKey
 from darkroom.job import Job, State
 from darkroom.keys import digest
-from darkroom.ledger.contract import Accepted, Key, Ledger
+from darkroom.ledger.contract import Accepted, History, Key, Ledger, Search
 from darkroom.links import Links
 from darkroom.lora.library import Library
 from darkroom.settings import Settings
@@ -109,6 +109,10 @@ class Service:
     async def job(self, job_id: str) -> Job:
         """Raises `UnknownRequest`."""
         return await asyncio.to_thread(self.ledger.job, job_id)
+
+    async def history(self, search: Search) -> History:
+        """A key's jobs, as far as they are still kept."""
+        return await asyncio.to_thread(self.ledger.history, search)
 
     async def watch(self, job_id: str) -> AsyncIterator[Job]:
         """The job as it is, and again whenever it has moved, until it has ended or this service stops working on it."""

@@ -1,5 +1,7 @@
 import httpx
+import pytest
 
+from darkroom.api.model_route import NO_MODELS
 from serving import Node
 
 
@@ -42,3 +44,29 @@ def test_an_account_takes_a_key(idle: Node) -> None:
     """401 without."""
     for path in ("/v1/get-user-credits", "/api/auth/authenticate", "/inference-model-information/list"):
         assert httpx.get(idle.url + path).status_code == 401
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/v1/get-user-credits", "GET"), ("/v2/loras", "GET")])
+def test_an_account_is_no_model(queue: httpx.Client, path: str, allowed: str) -> None:
+    """A POST to it is a wrong method, not an edit by a model of that name."""
+    answer = queue.post(path, json={})
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/v1/requests", "/v2/requests"])
+def test_requests_without_an_id_are_no_model(queue: httpx.Client, path: str) -> None:
+    """There is no such path, for any method."""
+    for method in ("GET", "POST", "DELETE"):
+        answer = queue.request(method, path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_no_model_goes_by_a_word_of_the_api(idle: Node) -> None:
+    """And each word that stands where models do is known not to be one."""
+    slugs = idle.service.catalogue.keys()
+    assert not slugs & NO_MODELS
+    with idle.client(None) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    parts = {path.split("/")[2] for path in paths if path.startswith(("/v1/", "/v2/"))}
+    assert parts - slugs == NO_MODELS

@@ -1,6 +1,7 @@
 """The official SDK, as it is on PyPI, pointed at this server."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -118,6 +119,49 @@ def test_an_upload_of_no_picture(rehosted: SegmindClient, tmp_path: Path) -> Non
         rehosted.files.upload(path)
     assert refused.value.status == 400
     assert "data_urls[0]" in refused.value.detail
+
+
+def test_the_generations(rehosted: SegmindClient, params) -> None:
+    """What has given a picture, by the loop of the SDK's own example."""
+    today = str(datetime.now(UTC).date())
+    request_id = rehosted.run(SLUG, **params)["request_id"]
+    listed = rehosted.generations.list(page=1, model_name=SLUG, start_date=today)
+    for row in listed["data"]:
+        assert (row["model_name"], row.get("credits_deduction"), row["status"]) == (SLUG, 0.04, "COMPLETED")
+    assert listed["data"][0]["request_id"] == request_id
+    assert listed["data"][0]["prompt"] == params["prompt"]
+    assert listed["data"][0]["parameters"]["seed"] == params["seed"]
+    assert rehosted.generations.recent(SLUG)["data"][0] == rehosted.generations.list()["data"][0] == listed["data"][0]
+    assert httpx.get(listed["data"][0]["generation_url"]).headers["content-type"] == "image/webp"
+
+
+def test_the_history(rehosted: SegmindClient, params, pictures: Gallery) -> None:
+    """Failures too, and each by its id."""
+    today = str(datetime.now(UTC).date())
+    with pytest.raises(InferenceFailed):
+        rehosted.run(SLUG, **params | {"image": pictures.url("missing")})
+    history = rehosted.generations.history(
+        per_page=1,
+        from_date=today,
+        model_name="edit-plus",
+        status="FAILED",
+        user_id=rehosted.accounts.current()["id"],
+        sort_by="model_created",
+        sort_order="desc",
+    )
+    (row,) = history["data"]
+    assert (row["model_status"], row["credits_deduction"], row["code"]) == ("FAILED", 0, "image_unreachable")
+    assert rehosted.generations.get(row["request_id"]) == row
+
+
+def test_a_history_that_there_is_none_of(rehosted: SegmindClient) -> None:
+    """The SDK shows why."""
+    with pytest.raises(SegmindError) as refused:
+        rehosted.generations.history(per_page=1000)
+    assert (refused.value.status, refused.value.detail[:8]) == (400, "per_page")
+    with pytest.raises(SegmindError) as unknown:
+        rehosted.generations.get("no such/request")
+    assert unknown.value.status == 404
 
 
 def test_the_models(rehosted: SegmindClient, node: Node) -> None:

@@ -45,18 +45,18 @@ def status(job: Job, at: Addresses) -> dict[str, Any]:
 
 
 def failed(job: Job) -> dict[str, Any]:
-    failure = _failure(job)
+    failure = failure_of(job)
     return {"status": job.state, **failure, "request_id": job.id, "metrics": _times(job)}
 
 
 def refused(job: Job) -> dict[str, Any]:
     """A FAILED job as v1 says it: the one error body."""
-    return {**_failure(job), "request_id": job.id}
+    return {**failure_of(job), "request_id": job.id}
 
 
 def refused_status(job: Job) -> int:
     """v1 tells a client whether to send the same again: it may where only the workers were at fault."""
-    return HTTPStatus.BAD_GATEWAY if _failure(job)["code"] == WorkerLost.code else FAILED_STATUS
+    return HTTPStatus.BAD_GATEWAY if failure_of(job)["code"] == WorkerLost.code else FAILED_STATUS
 
 
 def completed(job: Job, at: Addresses, *, picture: str | None) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def completed(job: Job, at: Addresses, *, picture: str | None) -> dict[str, Any]
         "seed": str(job.edit.seed),
         "prompt": job.edit.prompt,
         "timings": {part: _ms(seconds) for part, seconds in timings_s.items()},
-        "metrics": {"cost": _credits(job.price_micro), "remaining_credits": _remaining(job), **_times(job)},
+        "metrics": {"cost": credits_of(job.price_micro), "remaining_credits": _remaining(job), **_times(job)},
         **({"warnings": list(result.warnings)} if result.warnings else {}),
     }
 
@@ -108,7 +108,7 @@ def headers(job: Job) -> dict[str, str]:
     size = {"height": result.height_px, "width": result.width_px, "samples": 1}
     return {
         "x-generation-time": str(_ms(result.inference_time_s)),
-        "x-cost": str(_credits(job.price_micro)),
+        "x-cost": str(credits_of(job.price_micro)),
         "x-remaining-credits": str(_remaining(job)),
         "x-seed-value": str(job.edit.seed),
         "x-output-metadata": json.dumps(size),
@@ -132,7 +132,7 @@ def _result(job: Job) -> Result:
     return job.result
 
 
-def _failure(job: Job) -> dict[str, str]:
+def failure_of(job: Job) -> dict[str, str]:
     failure = job.failure
     if failure is None:
         raise ValueError(f"{job.id} is {job.state} and has no failure")
@@ -157,10 +157,10 @@ def _times(job: Job) -> dict[str, float]:
 def _remaining(job: Job) -> float:
     if job.remaining_micro is None:
         raise ValueError(f"{job.id} has ended without the balance it left")
-    return _credits(job.remaining_micro)
+    return credits_of(job.remaining_micro)
 
 
-def _credits(micro: int) -> float:
+def credits_of(micro: int) -> float:
     return micro / MICRO
 
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from darkroom.api import account, docs, errors, files, health, loras, uploads, v1, v2
+from darkroom.api import account, docs, errors, files, health, history, loras, uploads, v1, v2
 from darkroom.api.access import Access
 from darkroom.api.forwarded import Forwarded
 from darkroom.api.openapi import openapi
@@ -30,6 +30,6 @@ def create_app(service: Service) -> FastAPI:
     errors.install(app)
     app.add_middleware(Access)
     app.add_middleware(Forwarded, trusted=service.settings.trusted_proxies)
-    for part in (health, docs, account, files, loras, uploads, v1, v2):
+    for part in (health, docs, account, history, files, loras, uploads, v1, v2):
         app.include_router(part.router)
     return app

@@ -23,6 +23,7 @@ TAGS = {
     "v1": "One call, one picture.",
     "v2": "Submit, ask how it is, get the result.",
     "requests": "What has been submitted, by its id.",
+    "history": "What the key has submitted, as long as it is kept.",
     "pictures": "Results, and pictures sent beforehand.",
     "account": "The key, and the models it may use.",
     "service": "The service itself.",
@@ -40,7 +41,7 @@ base64, or files of a form: at most {picture_bytes:,} bytes and {picture_px:,} p
 
 **Errors** have one body: `error` for people, `code` for programs, `request_id`, and `field` where one parameter is at
 fault. Beside those of each operation, any path that is not in this document is answered with 404, and any method that
-is not with 405, in the same shape.
+is not with 405, in the same shape; only `/` leads to this document's page, `/docs`.
 
 {codes}
 

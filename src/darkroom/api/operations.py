@@ -31,13 +31,15 @@ def operation(tag: str, name: str, summary: str, responses: Mapping[str, Schema]
     }
 
 
-def json_answer(shape: str | tuple[str, ...], description: str, *sometimes: str) -> Schema:
+def json_answer(
+    shape: str | tuple[str, ...], description: str, *sometimes: str, example: object | None = None
+) -> Schema:
     """shape: the name of its schema, or of those of which it has one. sometimes: headers."""
     schema = ref(shape) if isinstance(shape, str) else {"oneOf": [ref(name) for name in shape]}
     return {
         "description": description,
         "headers": headers("x-request-id") | headers(*sometimes, required=False),
-        "content": {JSON: {"schema": schema}},
+        "content": {JSON: {"schema": schema, **({} if example is None else {"examples": {"one": {"value": example}}})}},
     }
 
 
@@ -56,6 +58,16 @@ def in_path(name: str, description: str, **schema: Any) -> Schema:
     }
 
 
+def in_query(name: str, description: str, *, required: bool = False, **schema: Any) -> Schema:
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "description": description,
+        "schema": {"type": "string"} | schema,
+    }
+
+
 def parameter_components() -> dict[str, Schema]:
     """components/parameters."""
     return {
@@ -68,16 +80,12 @@ def parameter_components() -> dict[str, Schema]:
         },
         "RequestId": in_path("request_id", "The request's id, as it was submitted.", pattern=ID),
         "File": in_path("file", "The file's name."),
-        "Expires": _signed("expires", "When the link expires."),
-        "Signature": _signed("signature", "The server's, of the rest of the link."),
+        "Expires": in_query("expires", "When the link expires.", required=True),
+        "Signature": in_query("signature", "The server's, of the rest of the link.", required=True),
         "Range": _conditional("Range", "Which bytes to send."),
         "IfRange": _conditional("If-Range", "Take Range only if this is still the ETag."),
         "IfNoneMatch": _conditional("If-None-Match", "Send nothing if this is still the ETag."),
     }
-
-
-def _signed(name: str, description: str) -> Schema:
-    return {"name": name, "in": "query", "required": True, "description": description, "schema": {"type": "string"}}
 
 
 def _conditional(name: str, description: str) -> Schema:

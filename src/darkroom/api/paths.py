@@ -8,6 +8,7 @@ from darkroom.api import refusals
 from darkroom.api.answer_headers import headers
 from darkroom.api.body import JSON
 from darkroom.api.docs import ASSETS
+from darkroom.api.history_paths import history_paths
 from darkroom.api.model_schema import EXTENSION, PICTURE
 from darkroom.api.operations import PICTURE_BYTES, in_path, json_answer, operation, parameter
 from darkroom.api.refusals import UNAUTHORIZED, UNKNOWN_REQUEST, answers
@@ -20,7 +21,7 @@ _LINK_PARAMETERS = ("File", "Expires", "Signature", "Range", "IfRange", "IfNoneM
 
 
 def fixed_paths() -> dict[str, Schema]:
-    return _requests() | _pictures() | _account() | _service()
+    return _requests() | history_paths() | _pictures() | _account() | _service()
 
 
 def _requests() -> dict[str, Schema]:

@@ -90,6 +90,7 @@ class Group:
 
 
 BAD_REQUEST = Group.of("BadRequest", errors.MalformedBody, errors.InvalidField, errors.UnknownField)
+BAD_QUERY = Group.of("BadQuery", errors.InvalidField, errors.UnknownField)
 UNAUTHORIZED = Group.of("Unauthorized", errors.MissingKey, errors.InvalidKey)
 MODEL_FORBIDDEN = Group.of("ModelForbidden", errors.ModelForbidden)
 LINK_INVALID = Group.of("LinkInvalid", errors.LinkInvalid)
@@ -142,6 +143,7 @@ SUBMIT = (
 GROUPS = (
     *SUBMIT,
     BAD_REQUEST,
+    BAD_QUERY,
     LINK_INVALID,
     UNKNOWN_PATH,
     UNKNOWN_MODEL,

@@ -3,8 +3,11 @@
 from enum import StrEnum
 from typing import Any
 
+from darkroom.admission import FAST, LORAS
 from darkroom.api.answers import RESOLVE
+from darkroom.api.history import MOST_PER_PAGE
 from darkroom.api.refusals import ENGINE_GONE, JOB_FAILED
+from darkroom.api.rows import INLINE, Status
 from darkroom.catalogue.parameter import Kind
 from darkroom.edit import ImageFormat
 from darkroom.job import Stage, State
@@ -35,7 +38,7 @@ def ref(name: str) -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """components/schemas, but for the models' requests and errors."""
-    return _requests() | _pictures() | _metrics() | _account() | _health()
+    return _requests() | _pictures() | _history() | _metrics() | _account() | _health()
 
 
 def _requests() -> dict[str, Schema]:
@@ -143,6 +146,76 @@ def _result() -> Schema:
     )
 
 
+def _history() -> dict[str, Schema]:
+    row: dict[str, Schema] = {
+        "request_id": _id(),
+        "model_name": _text("The model it was sent to."),
+        "model_status": _one_of("PENDING while it waits or runs.", *Status),
+        "credits_deduction": _credits("Credits it costs; 0 where it has FAILED, since they were given back."),
+        "request_body": ref("AskedRequest"),
+        "generation_url": {
+            "type": ["string", "null"],
+            "format": "uri",
+            "description": "The picture, once there is one: a signed link, good without a key until `expires_at`.",
+        },
+        "latency_ms": {"type": ["integer", "null"], "minimum": 0, "description": "Milliseconds from submit to end."},
+        "model_created": {"type": "string", "format": "date-time", "description": "When it was submitted."},
+        "model_ended": _time("When it ended."),
+        "expires_at": _time("When it and its picture are forgotten; known once it has ended."),
+        "error": {"type": ["string", "null"], "description": "Why it has FAILED, for people."},
+    }
+    failed: dict[str, Schema] = {
+        "code": _one_of("Why it has FAILED, for programs.", *JOB_FAILED.codes, *ENGINE_GONE.codes),
+        "field": _text("The parameter at fault, where there is one."),
+    }
+    named: dict[str, Schema] = {
+        "status": _one_of("As `model_status`.", Status.COMPLETED),
+        "prompt": _text("As in `request_body`."),
+        "parameters": ref("AskedRequest"),
+    }
+    return {
+        "AskedRequest": _asked_request(),
+        "RequestRow": _record(optional=failed, **row),
+        "Generation": _record(**row, **named),
+        "RequestPage": _rows("RequestRow"),
+        "GenerationPage": _rows("Generation"),
+    }
+
+
+def _asked_request() -> Schema:
+    picture = _text(f"A picture's address without its query, or `{INLINE}` for one that did not have to be fetched.")
+    strength: Schema = {"type": "number", "description": "The LoRA's strength."}
+    loras = {
+        parameter: schema
+        for name, scale in LORAS.items()
+        for parameter, schema in ((name, _text("A LoRA: its name, or its address without a query.")), (scale, strength))
+    }
+    fast: Schema = {"type": "boolean", "description": "There, and true, where it runs with the Lightning LoRA."}
+    return _record(
+        optional={**dict.fromkeys(("image", "image_1", "image_2", "image_3"), picture), **loras, FAST: fast},
+        prompt=_text("What to change."),
+        negative_prompt={"type": ["string", "null"], "description": "What guidance leads away from."},
+        aspect_ratio=_text("Width to height of the result, or match_input_image."),
+        seed={"type": "integer", "minimum": 0, "description": "The seed, drawn or given."},
+        num_inference_steps={"type": "integer", "minimum": 1, "description": "Denoising steps."},
+        guidance_scale={"type": "number", "description": "How strongly the prompt is followed."},
+        image_format=_one_of("The picture's file format.", *ImageFormat),
+        quality={"type": "integer", "minimum": 1, "maximum": 100, "description": "For jpeg and webp."},
+        base64={"type": "boolean", "description": "Whether the answer was to carry the picture."},
+    ) | {"description": "What was asked for, every default decided, under the parameters' names."}
+
+
+def _rows(name: str) -> Schema:
+    count: Schema = {"type": "integer", "minimum": 0}
+    return _record(
+        data={"type": "array", "items": ref(name), "maxItems": MOST_PER_PAGE},
+        page={"type": "integer", "minimum": 1, "description": "Which page this is."},
+        per_page={"type": "integer", "minimum": 1, "maximum": MOST_PER_PAGE, "description": "Rows a full page has."},
+        total=count | {"description": "How many rows there are on all pages."},
+        total_pages=count | {"description": "How many pages there are."},
+    )
+
+
 def _metrics() -> dict[str, Schema]:
     times = {
         "inference_time": _seconds("Seconds of work on it."),
@@ -241,6 +314,10 @@ def _id() -> Schema:
 
 def _url(description: str) -> Schema:
     return {"type": "string", "format": "uri", "description": description}
+
+
+def _time(description: str) -> Schema:
+    return {"type": ["string", "null"], "format": "date-time", "description": description}
 
 
 def _base64() -> Schema:

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from darkroom.api import answers
 from darkroom.api.context import Addresses, Caller, Located, Serving, own_job
+from darkroom.api.model_route import ModelRoute
 from darkroom.api.pictures import picture_base64, picture_bytes
 from darkroom.api.submit import submit
 from darkroom.api.v2 import result_of
@@ -16,7 +17,7 @@ from darkroom.job import Job, State
 from darkroom.ledger.contract import Accepted
 from darkroom.service import Service
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=ModelRoute)
 
 
 @router.get("/requests/{request_id}")

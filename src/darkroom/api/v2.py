@@ -9,12 +9,13 @@ from starlette.responses import JSONResponse, Response
 
 from darkroom.api import answers
 from darkroom.api.context import Addresses, Caller, Located, Serving, own_job
+from darkroom.api.model_route import ModelRoute
 from darkroom.api.pictures import picture_base64
 from darkroom.api.submit import submit
 from darkroom.job import Job, State
 from darkroom.service import Service
 
-router = APIRouter(prefix="/v2")
+router = APIRouter(prefix="/v2", route_class=ModelRoute)
 
 
 @router.post("/{slug}")
