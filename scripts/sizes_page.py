@@ -5,27 +5,27 @@ from pathlib import Path
 from darkroom.catalogue import read_catalogue
 from darkroom.checkpoint.declaration import WorkingSizes, read_declaration
 from darkroom.checkpoint.locate import NANO
-from darkroom.engine.sizes import MULTIPLE_PX, fit
+from darkroom.engine.sizes import fit
 
 PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"
 MATCH = "match_input_image"
 
-AREA_PX = WorkingSizes().output_area_px
-NANO_AREA_PX = read_declaration(NANO).working_sizes.output_area_px
+SIZES, NANO_SIZES = WorkingSizes(), read_declaration(NANO).working_sizes
+MULTIPLE_PX = SIZES.side_multiple_px
 
 INTRODUCTION = f"""\
 # Sizes of results
 
 <!-- Written by scripts/sizes_page.py from src/darkroom/engine/sizes.py; a test holds the two together. -->
 
-A result has about {AREA_PX:,} pixels (1024 × 1024) at the ratio asked for, each side rounded
+A result has about {SIZES.output_area_px:,} pixels (1024 × 1024) at the ratio asked for, each side rounded
 to the nearest multiple of {MULTIPLE_PX}: the rule of the published model's reference pipeline. With `{MATCH}`, the
 default, the ratio is the first picture's. So a result is stretched against what was asked for by no more than that
 rounding, at most {MULTIPLE_PX // 2} pixels a side. Nothing is cropped. Each further picture keeps its own ratio.
 
-A checkpoint may have another area (`output_area_px` in its darkroom.json). The rule is the same, but the smaller the
-picture, the more those pixels are of it: with nano's {NANO_AREA_PX:,} (128 × 128) the shapes below are up to a quarter
-off.
+A checkpoint may have another area, other multiples and a longest side (`output_area_px`, `side_multiple_px` and
+`side_max_px` in its darkroom.json). nano has {NANO_SIZES.output_area_px:,} pixels (128 × 128), multiples of \
+{NANO_SIZES.side_multiple_px}, and {NANO_SIZES.side_max_px} at most.
 
 | aspect_ratio | width × height | ratio | off by | with nano | off by |
 |---|---|---|---|---|---|
@@ -49,7 +49,7 @@ def page() -> str:
         INTRODUCTION
         + "".join(_row(f"`{name}`", *_named(_ratio(name))) for name in named)
         + MATCHED
-        + "".join(_row(f"{width} × {height}", *_fitted(AREA_PX, width / height)) for width, height in PICTURES)
+        + "".join(_row(f"{width} × {height}", *_fitted(SIZES, width / height)) for width, height in PICTURES)
     )
 
 
@@ -59,15 +59,19 @@ def _ratio(name: str) -> float:
 
 
 def _named(ratio: float) -> tuple[str, ...]:
-    width, height = fit(AREA_PX, ratio)
-    size, off = _fitted(AREA_PX, ratio)
-    return size, f"{width / height:.3f}", off, *_fitted(NANO_AREA_PX, ratio)
+    width, height = _fit(SIZES, ratio)
+    size, off = _fitted(SIZES, ratio)
+    return size, f"{width / height:.3f}", off, *_fitted(NANO_SIZES, ratio)
 
 
-def _fitted(area_px: int, ratio: float) -> tuple[str, str]:
+def _fitted(sizes: WorkingSizes, ratio: float) -> tuple[str, str]:
     """The size made of a ratio, and how far its own ratio is from that."""
-    width, height = fit(area_px, ratio)
+    width, height = _fit(sizes, ratio)
     return f"{width} × {height}", f"{abs(width / height / ratio - 1):.1%}"
+
+
+def _fit(sizes: WorkingSizes, ratio: float) -> tuple[int, int]:
+    return fit(sizes.output_area_px, ratio, multiple_px=sizes.side_multiple_px, max_px=sizes.side_max_px)
 
 
 def _row(*cells: str) -> str:

@@ -30,6 +30,10 @@ _DECLARED = {
     "output_area_px": SIDE_PX**2,
     "vae_area_px": SIDE_PX**2,
     "condition_area_px": 64**2,
+    # Twice that would be a quarter of a side.
+    "side_multiple_px": 16,
+    # It has seen squares alone, and goes astray with tokens further out than this.
+    "side_max_px": SIDE_PX + 16,
     # It was trained without a negative prompt.
     "guidance_scale": 1.0,
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -15,11 +16,12 @@ from darkroom.keys import digest
 from darkroom.ledger.contract import Accepted, History, Key, Ledger, Search
 from darkroom.links import Links
 from darkroom.lora.library import Library
+from darkroom.room import has_room
 from darkroom.settings import Settings
 from darkroom.sweep import Sweeper
 from darkroom.uploads import Upload, Uploads
 from darkroom.worker.fleet import Fleet
-from darkroom.worker.supervisor import EXIT_S, Health
+from darkroom.worker.supervisor import EXIT_S, Health, Readiness
 
 POLL_S = 1.0
 """How soon a change is seen that nobody rang for: another process may have made it."""
@@ -59,7 +61,10 @@ class Service:
 
     @property
     def health(self) -> Health:
-        return self._fleet.health
+        health = self._fleet.health
+        if health.state == Readiness.READY and not has_room(self.settings):
+            return replace(health, state=Readiness.NO_ROOM, reason=f"{self.settings.data} has no room for results")
+        return health
 
     async def start(self) -> None:
         self._tasks = [

@@ -1,4 +1,5 @@
 import httpx
+import pytest
 
 from serving import Node, run
 
@@ -19,6 +20,16 @@ def test_an_engine_that_is_ready(node: Node, client: httpx.Client, params) -> No
     assert body["engine"].items() > engine.items()
     assert body["jobs"].keys() == {"QUEUED", "PROCESSING", "COMPLETED", "FAILED"}
     assert body["jobs"]["COMPLETED"] >= 1
+
+
+def test_a_disk_without_room(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with the reason: the engine is ready, but nothing is begun."""
+    full = node.service.settings.model_copy(update={"min_free_bytes": 2**60})
+    monkeypatch.setattr(node.service, "settings", full)
+    answer = httpx.get(f"{node.url}/health/ready")
+    assert (answer.status_code, answer.json()["status"]) == (503, "NO_ROOM")
+    assert str(full.data) in answer.json()["reason"]
+    assert answer.json()["engine"]["device"] == "cpu"
 
 
 def test_an_engine_that_cant_be_set_up(idle: Node, queue: httpx.Client, params) -> None:

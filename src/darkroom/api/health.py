@@ -20,7 +20,7 @@ async def live() -> Response:
 
 @router.get("/ready")
 async def ready(service: Serving) -> Response:
-    """200 only when the engine is loaded; jobs are accepted, and wait, all the same."""
+    """200 only when the engine is loaded and jobs are begun; jobs are accepted, and wait, all the same."""
     health = service.health
     body = {
         "status": health.state,

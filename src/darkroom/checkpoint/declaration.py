@@ -1,7 +1,7 @@
 """What a checkpoint says of itself in its darkroom.json, which may be absent and silent on any of it.
 
 {
-  "output_area_px": 16384, "vae_area_px": 16384, "condition_area_px": 4096,
+  "output_area_px": 16384, "vae_area_px": 16384, "condition_area_px": 4096, "side_multiple_px": 16, "side_max_px": 144,
   "guidance_scale": 1.0,
   "loras": {"relight": "loras/relight.safetensors"}
 }
@@ -28,11 +28,17 @@ GUIDANCE: Final = (1, 20)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkingSizes:
-    """The areas pictures are brought to: the result, a reference for the VAE, a reference for the text encoder."""
+    """The areas pictures are brought to: the result, a reference for the VAE, a reference for the text encoder.
+
+    side_multiple_px: what their sides are multiples of. The model needs the side of a token, 16; the published pipeline
+    takes twice that. side_max_px: the longest that a side may be, whatever that makes of the area.
+    """
 
     output_area_px: int = 1024 * 1024
     vae_area_px: int = 1024 * 1024
     condition_area_px: int = 384 * 384
+    side_multiple_px: int = 32
+    side_max_px: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +51,9 @@ class Declaration:
     loras: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
 
 
-_AREAS: Final = tuple(area.name for area in fields(WorkingSizes))
-_KNOWN: Final = (*_AREAS, "guidance_scale", "loras")
+TOKEN_PX: Final = 16
+_SIZES: Final = tuple(size.name for size in fields(WorkingSizes))
+_KNOWN: Final = (*_SIZES, "guidance_scale", "loras")
 _SUFFIX: Final = ".safetensors"
 
 
@@ -57,9 +64,9 @@ def read_declaration(folder: Path) -> Declaration:
     for name in entries:
         if name not in _KNOWN:
             raise BadCheckpoint(f"{path}: unknown key {name!r}; known are {', '.join(_KNOWN)}")
-    areas = {name: _area(path, name, entries[name]) for name in _AREAS if name in entries}
+    sizes = {name: _size(path, name, entries[name]) for name in _SIZES if name in entries}
     return Declaration(
-        working_sizes=WorkingSizes(**areas),
+        working_sizes=WorkingSizes(**sizes),
         guidance_scale=_guidance(path, entries["guidance_scale"]) if "guidance_scale" in entries else None,
         loras=MappingProxyType(_loras(path, entries.get("loras", {}))),
     )
@@ -85,10 +92,14 @@ def _read(folder: Path, _mtime_ns: int, _size_bytes: int) -> Declaration:
     return read_declaration(folder)
 
 
-def _area(path: Path, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 32 * 32:
+def _size(path: Path, name: str, value: Any) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if name.startswith("side_"):
+        if not whole or value < TOKEN_PX or value % TOKEN_PX:
+            raise BadCheckpoint(f"{path}: {name} = {value!r} must be a multiple of {TOKEN_PX}, the side of a token")
+    elif not whole or value < 32 * 32:
         raise BadCheckpoint(f"{path}: {name} = {value!r} must be a whole number of pixels, 1024 (32 × 32) or more")
-    return value
+    return int(value)
 
 
 def _guidance(path: Path, value: Any) -> float:

@@ -115,7 +115,8 @@ def _show_declared(declared: "Declaration") -> None:
     sizes = declared.working_sizes
     say(
         f"works at {sizes.output_area_px:,} px (result), {sizes.vae_area_px:,} px (references), "
-        f"{sizes.condition_area_px:,} px (text encoder)"
+        f"{sizes.condition_area_px:,} px (text encoder); sides are multiples of {sizes.side_multiple_px}"
+        + (f", {sizes.side_max_px} at most" if sizes.side_max_px else "")
     )
     if declared.guidance_scale is not None:
         say(f"guidance_scale is {declared.guidance_scale:g} unless a request gives one")

@@ -80,7 +80,7 @@ def prepare(edit: Edit, pictures: Sequence[Image], sizes: WorkingSizes, vision: 
     resized = _resize([*pictures, *pictures], [*conditions, *references])
     views, grids = zip(*(see(each, vision) for each in resized[: len(pictures)]), strict=True)
     width, height = edit.aspect_ratio or pictures[0].size
-    width_px, height_px = fit(sizes.output_area_px, width / height)
+    width_px, height_px = _fit(sizes.output_area_px, width / height, sizes)
     if not (width_px and height_px):
         if edit.aspect_ratio is None:
             raise _too_extreme(edit.pictures[0].field, pictures[0])
@@ -116,10 +116,14 @@ def _resize(pictures: Sequence[Image], sizes: Sequence[tuple[int, int]]) -> list
 
 def _sizes(field: str, picture: Image, sizes: WorkingSizes) -> tuple[tuple[int, int], tuple[int, int]]:
     ratio = picture.width / picture.height
-    condition, reference = fit(sizes.condition_area_px, ratio), fit(sizes.vae_area_px, ratio)
+    condition, reference = (_fit(area_px, ratio, sizes) for area_px in (sizes.condition_area_px, sizes.vae_area_px))
     if not all((*condition, *reference)) or max(condition) > VISION_MAX_RATIO * min(condition):
         raise _too_extreme(field, picture)
     return condition, reference
+
+
+def _fit(area_px: int, ratio: float, sizes: WorkingSizes) -> tuple[int, int]:
+    return fit(area_px, ratio, multiple_px=sizes.side_multiple_px, max_px=sizes.side_max_px)
 
 
 def _too_extreme(field: str, picture: Image) -> PictureInvalid:

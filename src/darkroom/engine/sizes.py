@@ -2,23 +2,23 @@
 
 import math
 
-MULTIPLE_PX = 32
-"""Sides of results and references: the VAE's 8 × the transformer's patch of 2, and twice that for good measure."""
-
 VISION_MULTIPLE_PX = 28
 """Sides the text encoder sees: its patch of 14 × 2 merged."""
 
 VISION_MAX_RATIO = 200
 
 
-def fit(area_px: int, ratio: float) -> tuple[int, int]:
-    """Width and height of about this area at this ratio (width / height), each the nearest multiple of 32.
+def fit(area_px: int, ratio: float, *, multiple_px: int, max_px: int | None = None) -> tuple[int, int]:
+    """Width and height of about this area at this ratio (width / height), less where a side would be longer than
+    `max_px`; each the nearest multiple.
 
     A ratio too extreme for the area gives a side of 0.
     """
     width = math.sqrt(area_px * ratio)
     height = width / ratio
-    return round(width / MULTIPLE_PX) * MULTIPLE_PX, round(height / MULTIPLE_PX) * MULTIPLE_PX
+    if max_px is not None and (excess := max(width, height) / max_px) > 1:
+        width, height = width / excess, height / excess
+    return round(width / multiple_px) * multiple_px, round(height / multiple_px) * multiple_px
 
 
 def fit_vision(width: int, height: int, *, min_px: int, max_px: int) -> tuple[int, int]:

@@ -46,6 +46,7 @@ log = structlog.get_logger()
 class Readiness(StrEnum):
     STARTING = "STARTING"
     READY = "READY"
+    NO_ROOM = "NO_ROOM"
     SETUP_FAILED = "SETUP_FAILED"
     RESTARTING = "RESTARTING"
     STOPPING = "STOPPING"
@@ -53,7 +54,8 @@ class Readiness(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """How the worker is. reason: why it is not READY, where that is known; engine: what it said when it last was."""
+    """How the worker is. NO_ROOM: it could, but begins no job for want of room on the disk. reason: why it is not READY,
+    where that is known; engine: what it said when it became ready."""
 
     state: Readiness
     reason: str | None = None

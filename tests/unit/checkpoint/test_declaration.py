@@ -28,7 +28,9 @@ def declare(folder: Path, entries: object) -> None:
 def test_silence_is_the_published_default(folder: Path) -> None:
     """A checkpoint without darkroom.json works at 1024², 1024² and 384², has no guidance and no LoRAs of its own, and
     so does one that names nothing."""
-    published = WorkingSizes(output_area_px=1024**2, vae_area_px=1024**2, condition_area_px=384**2)
+    published = WorkingSizes(
+        output_area_px=1024**2, vae_area_px=1024**2, condition_area_px=384**2, side_multiple_px=32, side_max_px=None
+    )
     assert read_declaration(folder) == Declaration(working_sizes=published, guidance_scale=None, loras={})
     declare(folder, {})
     assert read_declaration(folder) == Declaration(working_sizes=published)
@@ -37,10 +39,11 @@ def test_silence_is_the_published_default(folder: Path) -> None:
 def test_all_that_may_be_declared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes, guidance, and LoRAs as absolute paths, whatever the folder was named by."""
     file = "loras/relight.safetensors"
-    declare(folder, {"output_area_px": 128**2, "guidance_scale": 1, "loras": {"relight": file, "dusk": file}})
+    sizes = {"output_area_px": 128**2, "side_max_px": 144}
+    declare(folder, {**sizes, "guidance_scale": 1, "loras": {"relight": file, "dusk": file}})
     monkeypatch.chdir(folder.parent)
     found = read_declaration(Path(folder.name))
-    assert found.working_sizes == WorkingSizes(output_area_px=128**2)
+    assert found.working_sizes == WorkingSizes(output_area_px=128**2, side_max_px=144)
     assert found.guidance_scale == 1.0
     assert found.loras == {"relight": folder / file, "dusk": folder / file}
 
@@ -53,6 +56,10 @@ def test_all_that_may_be_declared(folder: Path, monkeypatch: pytest.MonkeyPatch)
         ({"vae_area_px": 1023}, "vae_area_px"),
         ({"condition_area_px": True}, "condition_area_px"),
         ({"condition_area_px": 65536.0}, "condition_area_px"),
+        ({"side_multiple_px": 24}, "side_multiple_px = 24 must be a multiple of 16"),
+        ({"side_max_px": None}, "side_max_px"),
+        ({"side_multiple_px": 0}, "side_multiple_px"),
+        ({"side_multiple_px": 16.0}, "side_multiple_px"),
         ({"guidance_scale": "1"}, "guidance_scale"),
         ({"guidance_scale": True}, "guidance_scale"),
         ({"guidance_scale": 0.5}, "guidance_scale = 0.5 must be a number from 1 to 20"),

@@ -26,13 +26,22 @@ AREA = 1024 * 1024
 )
 def test_each_ratio_has_its_size(ratio, size):
     """The published model's result sizes, width by height."""
-    assert fit(AREA, ratio[0] / ratio[1]) == size
+    assert fit(AREA, ratio[0] / ratio[1], multiple_px=32) == size
 
 
 @given(area=st.integers(1024, 2**21), width=st.integers(1, 10_000), height=st.integers(1, 10_000))
 def test_sizes_are_the_reference_pipelines(area, width, height):
     """Any area and ratio gives the reference pipeline's own size."""
-    assert fit(area, width / height) == calculate_dimensions(area, width / height)
+    assert fit(area, width / height, multiple_px=32) == calculate_dimensions(area, width / height)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [((1, 1), (128, 128)), ((4, 3), (144, 112)), ((3, 2), (144, 96)), ((9, 16), (80, 144)), ((21, 9), (144, 64))],
+)
+def test_no_side_is_longer_than_may_be(ratio, size):
+    """The area gives way to it, and the ratio does not."""
+    assert fit(128 * 128, ratio[0] / ratio[1], multiple_px=16, max_px=144) == size
 
 
 @given(

@@ -11,6 +11,7 @@ from darkroom.edit import PictureRef
 from darkroom.errors import EngineFailed, OutOfMemory
 from darkroom.job import State
 from darkroom.ledger.sqlite import SqliteLedger
+from darkroom.worker import loop
 from darkroom.worker.messages import Advanced, Released
 from workbench import STEPS, inverted, png
 
@@ -148,6 +149,23 @@ def test_a_drain_with_grace_lets_the_running_job_end(bench):
     bench.engine.at_step = lambda step: bench.drain(grace_s=60)
     bench.run()
     assert {bench.ledger.job(job).state for job in jobs} == {State.COMPLETED, State.QUEUED}
+
+
+def test_nothing_is_begun_without_room_for_its_picture(bench, monkeypatch):
+    """A job waits while the disk has none; it has not been claimed meanwhile."""
+    answers = iter([False, False])
+    attempts = []
+
+    def has_room(settings):
+        attempts.append(bench.ledger.job(job_id).attempt)
+        return next(answers, True)
+
+    monkeypatch.setattr(loop, "has_room", has_room)
+    monkeypatch.setattr(loop, "POLL_S", 0.01)
+    job_id = bench.submit()
+    bench.run()
+    assert bench.ledger.job(job_id).state == State.COMPLETED
+    assert attempts[:3] == [0, 0, 0]
 
 
 def test_a_lost_lease_leaves_no_result(bench, tmp_path):
