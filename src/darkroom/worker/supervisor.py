@@ -54,8 +54,8 @@ class Readiness(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """How the worker is. NO_ROOM: it could, but begins no job for want of room on the disk. reason: why it is not READY,
-    where that is known; engine: what it said when it became ready."""
+    """How the worker is. NO_ROOM: for want of room on the disk it begins no job. reason: why it is not READY, where that
+    is known; engine: what it said when it became ready."""
 
     state: Readiness
     reason: str | None = None
