@@ -11,7 +11,7 @@ from darkroom.bell import Bell
 from darkroom.blobs.folder import Folder
 from darkroom.catalogue.card import Card
 from darkroom.errors import InvalidKey
-from darkroom.job import Job, State
+from darkroom.job import Job
 from darkroom.keys import digest
 from darkroom.ledger.contract import Accepted, History, Key, Ledger, Search
 from darkroom.links import Links
@@ -148,8 +148,6 @@ class Service:
     async def cancel(self, job_id: str) -> Job:
         """End a queued job at once, a running one within a step. Raises `UnknownRequest`."""
         job = await asyncio.to_thread(self.ledger.cancel, job_id)
-        if job.state == State.PROCESSING:
-            self._fleet.cancel(job_id)
         self._bell.ring(job_id)
         return job
 

@@ -265,41 +265,38 @@ class TestRunning:
         _, lease = running(ledger, key, job_id="j")
         for _ in range(10):
             clock.advance(29)
-            assert ledger.heartbeat("w1", [lease]).lost == frozenset()
+            assert ledger.heartbeat("w1", [lease]) == frozenset()
             assert ledger.reap(ledger.overdue()) == []
         clock.advance(29.9)
         assert ledger.reap(ledger.overdue()) == []
         clock.advance(0.1)
         assert [job.id for job in ledger.reap(ledger.overdue())] == ["j"]
 
-    def test_a_heartbeat_tells_what_is_lost_and_cancelled(self, ledger, key):
-        """A heartbeat names the jobs to stop and those no longer this worker's, whatever became of them."""
+    def test_a_heartbeat_tells_what_is_lost(self, ledger, key):
+        """A heartbeat names the jobs that are no longer this worker's, whatever became of them."""
         leases = {}
-        for job_id in ("ours", "cancelled", "ended", "requeued", "retaken", "forgotten"):
+        for job_id in ("ours", "ended", "requeued", "retaken", "forgotten"):
             leases[job_id] = running(ledger, key, job_id=job_id)[1]
-        ledger.cancel("cancelled")
         for job_id in ("ended", "forgotten"):
             ledger.complete(leases[job_id], RESULT)
         ledger.forget(["forgotten"])
         ledger.retry(leases["retaken"], CRASH)
         assert ledger.claim("w1")[0].id == "retaken"
         ledger.retry(leases["requeued"], CRASH)
-        pulse = ledger.heartbeat("w1", list(leases.values()))
-        assert pulse.cancelled == {"cancelled"}
-        assert pulse.lost == {"ended", "requeued", "retaken", "forgotten"}
+        lost = ledger.heartbeat("w1", list(leases.values()))
+        assert lost == {"ended", "requeued", "retaken", "forgotten"}
 
     def test_another_worker_prolongs_nothing(self, ledger, clock, key):
         """A lease is prolonged for the worker that holds it only."""
         _, lease = running(ledger, key, job_id="j")
         clock.advance(20)
-        assert ledger.heartbeat("w2", [lease]).lost == {"j"}
+        assert ledger.heartbeat("w2", [lease]) == {"j"}
         clock.advance(10)
         assert len(ledger.reap(ledger.overdue())) == 1
 
     def test_a_heartbeat_without_jobs(self, ledger):
         """An idle worker's heartbeat learns nothing."""
-        pulse = ledger.heartbeat("w1", [])
-        assert (pulse.cancelled, pulse.lost) == (frozenset(), frozenset())
+        assert ledger.heartbeat("w1", []) == frozenset()
 
     def test_an_overdue_lease_nobody_took_is_still_good(self, ledger, clock, key):
         """Work that is done late, but before the job was given to another, is not thrown away."""

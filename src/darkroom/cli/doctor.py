@@ -27,7 +27,6 @@ EXAMPLES = """Examples:
 """
 
 OLDEST_PYTHON = (3, 11)
-PARAMETER_BYTES = {"bfloat16": 2, "float32": 4}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

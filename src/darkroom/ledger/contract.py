@@ -85,14 +85,6 @@ class Accepted:
     replayed: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pulse:
-    """What a heartbeat learned. cancelled: jobs to stop; lost: jobs this worker no longer holds."""
-
-    cancelled: frozenset[str]
-    lost: frozenset[str]
-
-
 class Order(StrEnum):
     """What `history` goes by. CHARGE: what a job costs, which is nothing where it FAILED."""
 
@@ -198,8 +190,8 @@ class Ledger(Protocol):
         """The job that a `claim` would take now, left where it is: another worker may yet take it, or another go before
         it."""
 
-    def heartbeat(self, worker: str, leases: Collection[Lease]) -> Pulse:
-        """Prolong the leases that are still this worker's."""
+    def heartbeat(self, worker: str, leases: Collection[Lease]) -> frozenset[str]:
+        """Prolong the leases that are still this worker's; the jobs that it holds no more."""
 
     def progress(self, lease: Lease, progress: Progress) -> bool:
         """Note where the job is; whether it is to be cancelled. Raises `LeaseLost`. Need not reach the disk."""

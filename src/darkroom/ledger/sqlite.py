@@ -31,7 +31,6 @@ from darkroom.ledger.contract import (
     Key,
     Ledger,
     Overdue,
-    Pulse,
     Quota,
     Search,
     Submission,
@@ -194,14 +193,11 @@ class SqliteLedger(Ledger):
             row = sql.one("queued_job", id=waiting[choose(waiting, held, self._affinity)].id) if waiting else None
         return job_of(row) if row else None
 
-    def heartbeat(self, worker: str, leases: Collection[Lease]) -> Pulse:
+    def heartbeat(self, worker: str, leases: Collection[Lease]) -> frozenset[str]:
         listed = json.dumps([asdict(lease) for lease in leases])
         with self._file.transaction(durable=False) as sql:
             rows = sql.all("heartbeat", worker=worker, leases=listed, lease_s=self._lease_s)
-        return Pulse(
-            cancelled=frozenset(row["id"] for row in rows if row["cancel_requested"]),
-            lost=frozenset(lease.job_id for lease in leases) - {row["id"] for row in rows},
-        )
+        return frozenset(lease.job_id for lease in leases) - {row["id"] for row in rows}
 
     def progress(self, lease: Lease, progress: Progress) -> bool:
         with self._file.transaction(durable=False) as sql:

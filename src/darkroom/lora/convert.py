@@ -5,7 +5,6 @@ A safetensors file with published module names: `<module>.lora_A.weight` and `.l
 for bit, 8-bit floats as bfloat16; the scales stand beside them in the header. Same source, same bytes.
 """
 
-import hashlib
 import json
 import os
 import tempfile
@@ -45,15 +44,7 @@ def strengths_of(loras: Iterable[AdapterFile]) -> Strengths:
     return add_strengths((lora.digest, lora.strength) for lora in loras)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Converted:
-    """sha256: of the canonical file, in hexadecimal."""
-
-    sha256: str
-    size_bytes: int
-
-
-def convert(source: Path, target: Path, modules: Modules) -> Converted:
+def convert(source: Path, target: Path, modules: Modules) -> None:
     """Write `source` to `target` in the canonical form. `target` is there only once it is whole.
 
     Raises `LoraError` that names the tensor at fault.
@@ -66,16 +57,14 @@ def convert(source: Path, target: Path, modules: Modules) -> Converted:
         descriptor, building = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as out:
-                digest = _write(out, file, header, found, scales)
+                _write(out, file, header, found, scales)
                 out.flush()
                 os.fsync(out.fileno())
-            size_bytes = Path(building).stat().st_size
             Path(building).replace(target)
         except BaseException:
             with suppress(FileNotFoundError):
                 Path(building).unlink()
             raise
-    return Converted(sha256=digest, size_bytes=size_bytes)
 
 
 def read_scales(file: BinaryIO, header: Header, found: Survey) -> dict[str, float]:
@@ -90,17 +79,13 @@ def read_scales(file: BinaryIO, header: Header, found: Survey) -> dict[str, floa
     return {term.module: scale_of(term, numbers, note) for term in found.terms if term.kind != Kind.DIFFERENCE}
 
 
-def _write(out: BinaryIO, file: BinaryIO, header: Header, found: Survey, scales: Mapping[str, float]) -> str:
+def _write(out: BinaryIO, file: BinaryIO, header: Header, found: Survey, scales: Mapping[str, float]) -> None:
     parts = {f"{term.module}.{name}": stored for term in found.terms for name, stored in term.parts.items()}
     # Wide values first, so that each tensor begins at a multiple of its values' size.
     names = sorted(parts, key=lambda name: (-BITS[kept_dtype(parts[name].dtype)], name))
     ordered = {name: parts[name] for name in names}
     values = (piece for stored in ordered.values() for piece in _values(file, header, stored))
-    sha256 = hashlib.sha256()
-    for piece in chain((_make_header(ordered, scales),), values):
-        sha256.update(piece)
-        out.write(piece)
-    return sha256.hexdigest()
+    out.writelines(chain((_make_header(ordered, scales),), values))
 
 
 def _make_header(parts: Mapping[str, Stored], scales: Mapping[str, float]) -> bytes:

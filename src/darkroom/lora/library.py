@@ -140,7 +140,8 @@ class Library:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         except TimeoutError:
-            field = next(one.field for one, task in zip(asked, tasks, strict=True) if task.cancelled())
+            slow = (one.field for one, task in zip(asked, tasks, strict=True) if task.cancelled())
+            field = next(slow, asked[-1].field)
             raise LoraUnreachable(
                 f"{field}: it was not known within {RESOLVE_S:g} s what the address stands for; try again, or have its "
                 "file fetched on the server beforehand: darkroom loras fetch ADDRESS",

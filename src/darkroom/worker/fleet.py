@@ -35,11 +35,6 @@ class Fleet:
         for supervisor in self._supervisors:
             supervisor.wake()
 
-    def cancel(self, job_id: str) -> None:
-        for supervisor in self._supervisors:
-            if supervisor.holds(job_id):
-                supervisor.cancel(job_id)
-
     def holds(self, job_id: str) -> bool:
         return any(supervisor.holds(job_id) for supervisor in self._supervisors)
 

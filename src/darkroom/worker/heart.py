@@ -1,7 +1,7 @@
 """The heart: keeps the leases of all jobs in the worker's hands, in one thread."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -13,13 +13,10 @@ log = structlog.get_logger()
 
 
 class Heart:
-    """on_cancel: called in the heart's thread with the id of a job that is to stop."""
-
-    def __init__(self, *, worker: str, ledger: Ledger, beat_s: float, on_cancel: Callable[[str], None]) -> None:
+    def __init__(self, *, worker: str, ledger: Ledger, beat_s: float) -> None:
         self._worker = worker
         self._ledger = ledger
         self._beat_s = beat_s
-        self._on_cancel = on_cancel
         self._held: set[Lease] = set()
 
     def hold(self, lease: Lease) -> None:
@@ -57,9 +54,7 @@ class Heart:
         leases = self._held.copy()
         if not leases:
             return
-        pulse = self._ledger.heartbeat(self._worker, leases)
-        for job_id in pulse.cancelled:
-            self._on_cancel(job_id)
+        lost = self._ledger.heartbeat(self._worker, leases)
         for lease in leases:
-            if lease.job_id in pulse.lost:
+            if lease.job_id in lost:
                 self.let_go(lease)

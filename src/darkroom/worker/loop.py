@@ -123,9 +123,7 @@ class Worker:
             upcoming=lambda: ledger.upcoming(self._held(), self._arrivals.look()), prepare=self._prepare_ahead
         )
         self._also_named: dict[str, str] = {}
-        self._heart = Heart(
-            worker=name, ledger=ledger, beat_s=settings.lease_s / HEARTBEATS_A_LEASE, on_cancel=orders.cancel
-        )
+        self._heart = Heart(worker=name, ledger=ledger, beat_s=settings.lease_s / HEARTBEATS_A_LEASE)
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
         self._finishing: Future[None] | None = None
         self._has_room, self._rest_until = True, 0.0
@@ -297,7 +295,7 @@ class Worker:
         self._tell(Advanced(job_id=job_id, stage=progress.stage, step=progress.step, steps=progress.steps))
         if not self._heart.holds(lease):
             raise LeaseLost(f"{job_id} is another worker's now")
-        if self._ledger.progress(lease, progress) or self._orders.cancelled(job_id):
+        if self._ledger.progress(lease, progress):
             raise JobCancelled("The request was cancelled")
         if self._orders.overdue:
             raise Drained

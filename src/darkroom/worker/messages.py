@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from darkroom.job import Progress, Stage
+from darkroom.job import Stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,13 +21,6 @@ class Configure:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wake:
     """A job was queued."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cancel:
-    """A running job is to stop at its next step."""
-
-    job_id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,10 +56,6 @@ class Advanced:
     step: int
     steps: int
 
-    @property
-    def progress(self) -> Progress:
-        return Progress(stage=self.stage, step=self.step, steps=self.steps)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Released:
@@ -75,10 +64,10 @@ class Released:
     job_id: str
 
 
-Message = Configure | Wake | Cancel | Drain | Ready | SetupFailed | Advanced | Released
+Message = Configure | Wake | Drain | Ready | SetupFailed | Advanced | Released
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Configure, Wake, Cancel, Drain, Ready, SetupFailed, Advanced, Released)
+    kind.__name__: kind for kind in (Configure, Wake, Drain, Ready, SetupFailed, Advanced, Released)
 }
 
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from darkroom.worker.messages import Cancel, Drain, Wake, from_line
+from darkroom.worker.messages import Drain, Wake, from_line
 
 
 class Orders:
@@ -12,7 +12,6 @@ class Orders:
 
     def __init__(self) -> None:
         self._stir = threading.Event()
-        self._cancelled: set[str] = set()
         self._drain_at: float | None = None
 
     def listen(self, lines: Iterable[bytes]) -> None:
@@ -22,8 +21,6 @@ class Orders:
                 match from_line(line):
                     case Wake():
                         self._stir.set()
-                    case Cancel(job_id=job_id):
-                        self.cancel(job_id)
                     case Drain(grace_s=grace_s):
                         self._drain(grace_s)
                     case other:
@@ -39,12 +36,6 @@ class Orders:
     def stir(self) -> None:
         """End the wait of whoever waits."""
         self._stir.set()
-
-    def cancel(self, job_id: str) -> None:
-        self._cancelled.add(job_id)
-
-    def cancelled(self, job_id: str) -> bool:
-        return job_id in self._cancelled
 
     @property
     def draining(self) -> bool:

@@ -54,20 +54,20 @@ def main() -> int:
     threading.Thread(target=_obey, args=(orders, inbox), name="orders", daemon=True).start()
     try:
         engine = _load(settings)
+        worker = Worker(
+            name=configure.worker,
+            ledger=open_ledger(settings),
+            blobs=open_blobs(settings),
+            fetcher=Fetcher(allow=settings.fetch_allow, max_bytes=settings.max_picture_bytes),
+            adapters=Adapters(open_loras(settings), Base(settings.checkpoint)),
+            engine=engine,
+            orders=orders,
+            tell=tell,
+            settings=settings,
+        )
     except SetupError as error:
         tell(SetupFailed(reason=error.message))
         return 3
-    worker = Worker(
-        name=configure.worker,
-        ledger=open_ledger(settings),
-        blobs=open_blobs(settings),
-        fetcher=Fetcher(allow=settings.fetch_allow, max_bytes=settings.max_picture_bytes),
-        adapters=Adapters(open_loras(settings), Base(settings.checkpoint)),
-        engine=engine,
-        orders=orders,
-        tell=tell,
-        settings=settings,
-    )
     tell(Ready(checkpoint=str(settings.checkpoint), device=engine.device, dtype=engine.dtype, gpus=count_gpus()))
     try:
         worker.run()

@@ -19,7 +19,6 @@ from darkroom.settings import Settings
 from darkroom.worker.environment import environment
 from darkroom.worker.messages import (
     Advanced,
-    Cancel,
     Configure,
     Drain,
     Message,
@@ -54,8 +53,8 @@ class Readiness(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """How the worker is. NO_ROOM: for want of room on the disk it begins no job. reason: why it is not READY, where that
-    is known; engine: what it said when it became ready."""
+    """How the worker is. NO_ROOM: it begins no job for want of room on the disk. reason: why it is not READY, where
+    that is known; engine: what it said when it became ready."""
 
     state: Readiness
     reason: str | None = None
@@ -117,9 +116,6 @@ class Supervisor:
 
     def wake(self) -> None:
         self._send(Wake())
-
-    def cancel(self, job_id: str) -> None:
-        self._send(Cancel(job_id=job_id))
 
     def holds(self, job_id: str) -> bool:
         """Whether the worker is at this job now. It makes one, and may be finishing another meanwhile."""

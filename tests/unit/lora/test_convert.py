@@ -1,6 +1,5 @@
 """The canonical file: values as they were, the same bytes every time, whole or not there at all."""
 
-import hashlib
 import json
 import math
 
@@ -92,15 +91,14 @@ def backwards(file: bytes) -> bytes:
 
 
 def test_same_source_same_bytes(tmp_path) -> None:
-    """Digest and file are the same each time, whatever the order in which the source has its tensors."""
+    """The file is the same each time, whatever the order in which the source has its tensors."""
     path = save(tmp_path / "1", LAYOUTS["ComfyUI, fused"].write(make_pairs(dtype=torch.float16)))
     (tmp_path / "2").write_bytes(backwards(path.read_bytes()))
-    made = [convert(tmp_path / name, tmp_path / f"{name} made", MODULES) for name in ("1", "1", "2")]
-    assert made[0] == made[1] == made[2]
-    written = (tmp_path / "2 made").read_bytes()
-    assert (tmp_path / "1 made").read_bytes() == written
-    assert made[0].sha256 == hashlib.sha256(written).hexdigest()
-    assert made[0].size_bytes == len(written)
+    written = []
+    for name in ("1", "1", "2"):
+        convert(tmp_path / name, tmp_path / "made", MODULES)
+        written.append((tmp_path / "made").read_bytes())
+    assert written[0] == written[1] == written[2]
 
 
 def test_the_canonical_file_is_sound(tmp_path) -> None:

@@ -35,9 +35,6 @@ class Worker:
     def holds(self, job_id):
         return job_id == f"of {self.device}"
 
-    def cancel(self, job_id):
-        self.told.append(job_id)
-
     def drain(self):
         self._drained.set()
 
@@ -81,7 +78,7 @@ def test_auto_takes_every_gpu_and_a_named_device_stands_alone(a_fleet, device, g
     assert [worker.device for worker in Worker.all] == devices
 
 
-def test_all_are_woken_and_the_one_that_holds_a_job_is_told_to_cancel_it(a_fleet):
+def test_all_are_woken_and_any_may_hold_a_job(a_fleet):
     async def scenario():
         fleet = a_fleet("auto", 2)
         assert fleet.health.state == Readiness.STARTING
@@ -90,10 +87,9 @@ def test_all_are_woken_and_the_one_that_holds_a_job_is_told_to_cancel_it(a_fleet
             fleet.wake()
             assert fleet.holds("of cuda:1")
             assert not fleet.holds("of nobody")
-            fleet.cancel("of cuda:1")
             assert fleet.health.state == Readiness.READY
 
         await run_and(fleet, then)
 
     asyncio.run(scenario())
-    assert [worker.told for worker in Worker.all] == [["wake"], ["wake", "of cuda:1"]]
+    assert [worker.told for worker in Worker.all] == [["wake"], ["wake"]]

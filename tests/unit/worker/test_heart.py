@@ -63,13 +63,8 @@ def pulse(ledger):
 
 
 @pytest.fixture
-def cancelled():
-    return []
-
-
-@pytest.fixture
-def heart(pulse, cancelled):
-    heart = Heart(worker="w", ledger=pulse, beat_s=0.005, on_cancel=cancelled.append)
+def heart(pulse):
+    heart = Heart(worker="w", ledger=pulse, beat_s=0.005)
     with heart.beating():
         yield heart
 
@@ -97,15 +92,6 @@ def test_one_lost_lease_is_known_by_itself(heart, pulse, ledger, leases):
     ledger.retry(leases[0], CRASH)
     pulse.wait()
     assert [heart.holds(lease) for lease in leases] == [False, True]
-
-
-def test_a_cancel_is_passed_on(heart, pulse, ledger, leases, cancelled):
-    """With the id of the job that is to stop."""
-    for lease in leases:
-        heart.hold(lease)
-    ledger.cancel(leases[1].job_id)
-    pulse.wait()
-    assert set(cancelled) == {leases[1].job_id}
 
 
 def test_a_beat_that_fails_is_not_the_last(heart, pulse, ledger, leases):

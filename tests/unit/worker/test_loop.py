@@ -1,6 +1,5 @@
 """The worker's loop: one job after another."""
 
-import threading
 from io import BytesIO
 
 import pytest
@@ -185,18 +184,3 @@ def test_a_lost_lease_leaves_no_result(bench, tmp_path):
     assert (job.state, job.attempt) == (State.COMPLETED, 2)
     results = [name for name, _ in bench.blobs.names() if "result" in name]
     assert results == [job.result.blob]
-
-
-def test_an_order_to_cancel_reaches_a_running_job(bench):
-    """The service's word for a cancel is as good as the ledger's."""
-    job_id = bench.submit()
-    stopped = threading.Event()
-
-    def meddle(step):
-        bench.orders.cancel(job_id)
-        stopped.set()
-
-    bench.engine.at_step = meddle
-    bench.run()
-    assert stopped.is_set()
-    assert bench.ledger.job(job_id).failure.code == "cancelled"

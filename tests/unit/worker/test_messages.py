@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom.job import Progress, Stage
+from darkroom.job import Stage
 from darkroom.settings import Settings
 from darkroom.worker.messages import (
     Advanced,
-    Cancel,
     Configure,
     Drain,
     Message,
@@ -25,7 +24,6 @@ STEPS = st.integers(0, 100)
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Configure: st.builds(Configure, worker=TEXT, settings=st.dictionaries(TEXT, TEXT | STEPS | st.none())),
     Wake: st.builds(Wake),
-    Cancel: st.builds(Cancel, job_id=TEXT),
     Drain: st.builds(Drain, grace_s=st.floats(0, 1e6)),
     Ready: st.builds(Ready, checkpoint=TEXT, device=TEXT, dtype=TEXT),
     SetupFailed: st.builds(SetupFailed, reason=TEXT),
@@ -51,10 +49,9 @@ def test_a_line_is_the_message(message: Message) -> None:
 
 
 def test_a_stage_stays_a_stage() -> None:
-    """Progress that has travelled is progress, with its stage and not the stage's name."""
+    """It has not become its name."""
     read = from_line(to_line(Advanced(job_id="a", stage=Stage.DENOISE, step=3, steps=8)))
     assert isinstance(read, Advanced)
-    assert read.progress == Progress(stage=Stage.DENOISE, step=3, steps=8)
     assert isinstance(read.stage, Stage)
 
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from darkroom.worker.messages import Cancel, Drain, Released, Wake, to_line
+from darkroom.worker.messages import Drain, Released, Wake, to_line
 from darkroom.worker.orders import Orders
 
 
@@ -41,16 +41,6 @@ def test_a_wake_up_ends_the_wait(told):
     pipe.send(Wake())
     orders.wait(60)
     assert not orders.draining
-
-
-def test_a_cancel_names_its_job(told):
-    """Only the job that was named is to stop."""
-    orders, pipe = told
-    pipe.send(Cancel(job_id="a"))
-    pipe.send(Wake())
-    orders.wait(60)
-    assert orders.cancelled("a")
-    assert not orders.cancelled("b")
 
 
 def test_a_drain_leaves_the_running_job_its_grace(told):

@@ -80,7 +80,7 @@ UPDATE jobs
 SET leased_at = clock(), lease_until = clock() + :lease_s
 WHERE worker = :worker
     AND (id, fence) IN (SELECT json_extract(value, '$.job_id'), json_extract(value, '$.fence') FROM json_each(:leases))
-RETURNING id, cancel_requested;
+RETURNING id;
 
 -- name: progress
 UPDATE jobs SET progress = :progress
