@@ -14,8 +14,9 @@ from darkroom.job import Job
 
 SLOTS = 8
 """For how many jobs something is brought at once."""
-LOOKED_AT = 64
-"""How many jobs are passed over at most in looking for one that may be claimed."""
+PASSED_OVER = 256
+"""How many jobs are passed over at most. Keys stand side by side in the queue, so that it takes many, all with slow hosts,
+for another key's job to stand behind so many."""
 
 
 class Arrivals:
@@ -39,17 +40,26 @@ class Arrivals:
         self._bring = bring
         self._on_arrival = on_arrival
         self._brought: dict[str, Future[Mapping[str, float]]] = {}
+        self._without_slot: set[str] = set()
 
-    def look(self) -> frozenset[str]:
-        """Begin to bring what the next jobs lack, and say which jobs a claim is to pass over until it has come."""
-        waited_for = {job_id for job_id, brought in self._brought.items() if not brought.done()}
-        free = SLOTS - len(waited_for)
-        while len(waited_for) < LOOKED_AT and (job := self._upcoming(waited_for)) and not self._may_begin(job):
-            if free > 0:
+    def look(self) -> tuple[Job | None, frozenset[str]]:
+        """Begin to bring what the next jobs lack. The job that may be claimed now, if there is one, and those that such
+        a claim is to pass over."""
+        coming = {job_id for job_id, brought in self._brought.items() if not brought.done()}
+        free = SLOTS - len(coming)
+        if free:
+            self._without_slot.clear()
+        passed = coming | self._without_slot
+        while (job := self._upcoming(passed)) and not self._may_begin(job):
+            if len(passed) >= PASSED_OVER:
+                return None, frozenset(passed)
+            if free:
                 self._begin(job)
                 free -= 1
-            waited_for.add(job.id)
-        return frozenset(waited_for)
+            else:
+                self._without_slot.add(job.id)
+            passed.add(job.id)
+        return job, frozenset(passed)
 
     def take(self, job: Job) -> Mapping[str, float]:
         """The seconds that each stage of bringing the job's things took. Raises the `JobError` that this ended with;
@@ -66,7 +76,7 @@ class Arrivals:
         return bool(job.attempt) or job.id in self._brought or self._is_here(job)
 
     def _begin(self, job: Job) -> None:
-        for job_id in [job_id for job_id, brought in self._brought.items() if brought.done()][:-LOOKED_AT]:
+        for job_id in [job_id for job_id, brought in self._brought.items() if brought.done()][:-PASSED_OVER]:
             # Ended without this worker, or made by another.
             del self._brought[job_id]
         brought = self._brought[job.id] = Future()

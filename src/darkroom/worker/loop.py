@@ -119,9 +119,7 @@ class Worker:
             bring=self._preparer.bring,
             on_arrival=orders.stir,
         )
-        self._ahead = Ahead(
-            upcoming=lambda: ledger.upcoming(self._held(), self._arrivals.look()), prepare=self._prepare_ahead
-        )
+        self._ahead = Ahead(upcoming=lambda: self._arrivals.look()[0], prepare=self._prepare_ahead)
         self._also_named: dict[str, str] = {}
         self._heart = Heart(worker=name, ledger=ledger, beat_s=settings.lease_s / HEARTBEATS_A_LEASE)
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
@@ -149,7 +147,8 @@ class Worker:
             if had_room:
                 log.error("no room for results: jobs wait until there is", folder=str(self._settings.data))
             return None
-        return self._ledger.claim(self._name, self._held(), self._arrivals.look())
+        job, passed = self._arrivals.look()
+        return self._ledger.claim(self._name, self._held(), passed) if job else None
 
     def _work(self, job: Job, lease: Lease) -> None:
         """Make the job and have it finished. Whatever it raises ends the job, not the worker."""
