@@ -15,8 +15,8 @@ from darkroom.job import Job
 SLOTS = 8
 """For how many jobs something is brought at once."""
 PASSED_OVER = 256
-"""How many jobs are passed over at most. Keys stand side by side in the queue, so that it takes many, all with slow hosts,
-for another key's job to stand behind so many."""
+"""How many jobs are passed over at most. Keys stand side by side in the queue, so that it takes many of them, all with
+slow hosts, for another key's job to stand behind so many."""
 
 
 class Arrivals:
