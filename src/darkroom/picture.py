@@ -59,8 +59,10 @@ _DAMAGE: Final = (
     struct.error,
 )
 
-_HEIC_BRANDS: Final = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
-_KNOWN: Final = (b"\xff\xd8\xff", b"\x89png", b"gif8", b"bm", b"ii*\0", b"mm\0*")
+_HEIC_BRANDS: Final = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
+_KNOWN: Final = (b"\xff\xd8\xff", b"\x89png", b"gif8", b"bm", b"ii*\0", b"mm\0*", b"ii+\0", b"mm\0+")
 _SEEN: Final = {
     b"<!doctype html": "a web page (HTML)",
     b"<html": "a web page (HTML)",
