@@ -40,9 +40,11 @@ class Elsewhere:
             self.close()
             raise
 
-    def edit(self, number: int, *, pictures: int, steps: int, side_px: int | None = None) -> Stages:
+    def edit(
+        self, number: int, *, pictures: int, steps: int, side_px: int | None = None, guided: bool = True
+    ) -> Stages:
         """Of the request of that number. side_px: of a square result; None: the checkpoint's own."""
-        asked = {"number": number, "pictures": pictures, "steps": steps, "side_px": side_px}
+        asked = {"number": number, "pictures": pictures, "steps": steps, "side_px": side_px, "guided": guided}
         print(json.dumps(asked), file=self._process.stdin, flush=True)
         return self._read()
 

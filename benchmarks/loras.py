@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks import machine, report, stream
 from benchmarks.checkpoint import sized_checkpoint
 from benchmarks.elsewhere import begin_as_ours
-from benchmarks.run import CHECKPOINT, RESULTS, _describe
+from benchmarks.run import CHECKPOINT, _describe
 from benchmarks.timing import Spread, in_turns, seconds
 from darkroom.engine.adapter import Adapter, load_adapter
 from darkroom.engine.crew import Crew
@@ -83,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of switches (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=100, help="of the stream (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help=f"another one than {CHECKPOINT}, which is made if absent")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where results are written (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=report.RESULTS, help="where results are written (default: %(default)s)"
+    )
     asked = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", "Already found a `peft_config`")  # said at every adapter after the first
     checkpoint = asked.checkpoint or sized_checkpoint(CHECKPOINT)

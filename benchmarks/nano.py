@@ -2,6 +2,8 @@
 reference pipeline on the same checkpoint, in one run on this machine: `make bench`.
 
 Writes nano.json and nano.md, a table of it, into benchmarks/results.
+
+The engine is not imported here: it tells OpenMP what this process would hand on to its worker, whom others tell.
 """
 
 import argparse
@@ -10,31 +12,27 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
-import torch
 
 from benchmarks import machine, report
-from benchmarks.request import Request, make_request
-from benchmarks.run import RESULTS
-from benchmarks.sides import Theirs
+from benchmarks.elsewhere import REFERENCE, Elsewhere
+from benchmarks.request import make_request
 from benchmarks.timing import Spread, in_turns
-from darkroom.checkpoint.declaration import read_declaration
 from darkroom.checkpoint.locate import NANO
-from darkroom.engine.device import choose_dtype
 from darkroom.observability import logging
 from darkroom.settings import Settings
-from serving import serving
+from serving import Node, serving
 
 STEPS = 8
 FIELDS = ("image", "image_2", "image_3")
 SLUG = "qwen-image-edit-plus"
 HOW = (
     "Ours: from the request to the PNG's bytes over HTTP, books kept and all. The reference: diffusers, from pixels to "
-    "pixels, in memory."
+    "pixels, in memory, in a process of its own."
 )
 
 
@@ -42,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nano", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=NANO, help="another one than the shipped")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where results are written (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=report.RESULTS, help="for what is found (default: %(default)s)")
     asked = parser.parse_args(arguments)
     found = measure(asked.checkpoint, rounds=asked.rounds)
     text = write(found)
@@ -54,22 +52,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(checkpoint: Path, *, rounds: int) -> dict[str, Any]:
     started = time.perf_counter()
-    dtype = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
-    about = f"The shipped checkpoint, {dtype}, {STEPS} steps, no guidance"
-    found: dict[str, Any] = {"machine": machine.describe(), "checkpoint": about, "rows": []}
-    reference, sizes = Theirs(checkpoint, dtype), read_declaration(checkpoint).working_sizes
-
-    def theirs(request: Request) -> float:
-        return reference.edit(request, sizes)["total"]
-
+    found: dict[str, Any] = {"machine": machine.describe(), "rows": []}
     with tempfile.TemporaryDirectory() as data:
         settings = Settings(data=Path(data), checkpoint=str(checkpoint), device="cpu", log_level="error")
-        with serving(settings) as node, node.client(node.new_key("bench", credits=100_000)) as client:
+        with (
+            serving(settings) as node,
+            node.client(node.new_key("bench", credits=100_000)) as client,
+            closing(Elsewhere(REFERENCE, checkpoint, dtype := _dtype(node))) as reference,
+        ):
+            found["checkpoint"] = f"The shipped checkpoint, {dtype}, {STEPS} steps, no guidance"
+
+            def theirs(number: int, pictures: int) -> float:
+                return reference.edit(number, pictures=pictures, steps=STEPS, guided=False)["total"]
+
             for pictures in (1, 2):
                 taken = in_turns(
                     {
-                        "ours": lambda number, pictures=pictures: _served(client, _request(number, pictures)),
-                        "reference": lambda number, pictures=pictures: theirs(_request(number, pictures)),
+                        "ours": lambda number, pictures=pictures: _served(client, number, pictures),
+                        "reference": lambda number, pictures=pictures: theirs(number, pictures),
                     },
                     rounds=rounds,
                     about=f"{pictures} picture(s)",
@@ -78,14 +78,16 @@ def measure(checkpoint: Path, *, rounds: int) -> dict[str, Any]:
     return found | {"took_s": round(time.perf_counter() - started)}
 
 
-def _request(number: int, pictures: int) -> Request:
-    """Without guidance, as the checkpoint is made for."""
-    request = make_request(number, pictures=pictures, steps=STEPS)
-    return replace(request, edit=replace(request.edit, negative_prompt=None, true_cfg_scale=1.0))
+def _dtype(node: Node) -> str:
+    """What the worker has chosen, once it is ready."""
+    while (engine := node.service.health.engine) is None:
+        time.sleep(0.1)
+    return engine.dtype
 
 
-def _served(client: httpx.Client, request: Request) -> float:
+def _served(client: httpx.Client, number: int, pictures: int) -> float:
     """Seconds until the picture is here."""
+    request = make_request(number, pictures=pictures, steps=STEPS, guided=False)
     files = {name: _png(picture) for name, picture in zip(FIELDS, request.pictures, strict=False)}
     params = {"prompt": request.edit.prompt, "seed": request.edit.seed, "guidance_scale": 1, "image_format": "png"}
     started = time.perf_counter()

@@ -1,8 +1,10 @@
 """The results as Markdown tables, the ratio first."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+RESULTS = Path(__file__).parent / "results"
 Results = Mapping[str, Any]
 STAGES = ("prepare", "encode", "denoise", "decode")
 

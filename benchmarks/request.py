@@ -25,17 +25,17 @@ class Request:
     pictures: Sequence[Image.Image]
 
 
-def make_request(number: int, *, pictures: int = 1, steps: int = 8) -> Request:
-    """One with guidance. Every number has pictures of its own, so that nothing is known from an earlier one."""
+def make_request(number: int, *, pictures: int = 1, steps: int = 8, guided: bool = True) -> Request:
+    """Every number has pictures of its own, so that nothing is known from an earlier one."""
     return Request(
         edit=Edit(
             prompt="Turn the camera to a top-down view.",
-            negative_prompt=" ",
+            negative_prompt=" " if guided else None,
             pictures=tuple(PictureRef(field=f"image_{index + 1}", blob="none") for index in range(pictures)),
             aspect_ratio=None,
             seed=number,
             num_inference_steps=steps,
-            true_cfg_scale=4.0,
+            true_cfg_scale=4.0 if guided else 1.0,
             output=Output(format=ImageFormat.PNG, quality=95),
         ),
         pictures=[_crop(7 * number + index) for index in range(pictures)],

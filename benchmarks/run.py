@@ -23,7 +23,6 @@ from darkroom.engine.device import Precision, choose_dtype
 from darkroom.engine.engine import Engine
 
 CHECKPOINT = Path("build/bench/sized")
-RESULTS = Path(__file__).parent / "results"
 LINEAR_STEPS = 2
 """Of the denoise stage whose linear layers are counted: all steps are alike."""
 
@@ -81,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="go through everything once: figures that say nothing")
     parser.add_argument("--checkpoint", type=Path, help=f"another one than {CHECKPOINT}, which is made if absent")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where results are written (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=report.RESULTS, help="where results are written (default: %(default)s)"
+    )
     asked = parser.parse_args(arguments)
     checkpoint = asked.checkpoint or sized_checkpoint(CHECKPOINT)
     save(measure(checkpoint, QUICK if asked.quick else WHOLE), asked.out)

@@ -2,6 +2,10 @@
 whole."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +21,10 @@ def test_every_figure_is_in_the_page(tiny_checkpoint, tmp_path):
         ours, theirs = (row["seconds"][side]["median"] for side in ("ours", "reference"))
         assert row["ratio"]["median"] == pytest.approx(theirs / ours, rel=1e-3)
         assert f"| {row['pictures']} | **{row['ratio']['median']:.2f}×" in page
+
+
+def test_the_service_s_process_does_not_import_the_engine() -> None:
+    """Its worker would be told by it how threads wait, and not by the service."""
+    program = "import sys, benchmarks.nano; sys.exit(any(name.startswith('darkroom.engine') for name in sys.modules))"
+    places = {"PYTHONPATH": os.pathsep.join([".", "tests"])}
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | places, cwd=Path(nano.__file__).parents[1])
