@@ -26,5 +26,6 @@ def test_every_figure_is_in_the_page(tiny_checkpoint, tmp_path):
 def test_the_service_s_process_does_not_import_the_engine() -> None:
     """Its worker would be told by it how threads wait, and not by the service."""
     program = "import sys, benchmarks.nano; sys.exit(any(name.startswith('darkroom.engine') for name in sys.modules))"
-    places = {"PYTHONPATH": os.pathsep.join([".", "tests"])}
-    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | places, cwd=Path(nano.__file__).parents[1])
+    root = Path(nano.__file__).parents[1]
+    places = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=places)
