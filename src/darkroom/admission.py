@@ -186,6 +186,11 @@ class Admission:
         # After any other error nobody knows whether the job stands. Its files stay, then: the sweeper asks the ledger.
         if accepted.replayed:
             self._forget(job_id)
+            return accepted
+        for name, data in inputs.files.items():
+            # Had this process stood still for long just now, they were taken for left-overs.
+            if not self._blobs.has(name):
+                self._blobs.put(name, data)
         return accepted
 
     def _card(self, asked: Asked) -> Card:

@@ -469,6 +469,19 @@ class TestRefusals:
             with pytest.raises(error):
                 door.ask(key=key, image=PNG)
 
+    def test_files_swept_before_the_job_stood_are_put_again(self, door, monkeypatch):
+        """A submit may stand still for as long as it takes a sweeper to think that nobody wants them."""
+        accept = door.ledger.accept
+
+        def late(submission):
+            for name, _ in [*door.blobs.names()]:
+                door.blobs.delete(name)
+            return accept(submission)
+
+        monkeypatch.setattr(door.ledger, "accept", late)
+        (ref,) = door.edit(image=PNG).pictures
+        assert door.blobs.get(ref.blob) == PNG
+
     def test_files_stay_when_nobody_knows(self, door, monkeypatch):
         """After an error that leaves open if the job was accepted, its pictures are not taken from it."""
 

@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
@@ -43,6 +44,8 @@ NO_ACCEPT = "socket.accept() out of system resource"
 """What asyncio says, many times a second, while there is no file descriptor for another connection."""
 NO_ACCEPT_S = 60
 """Seconds between two times that it is passed on."""
+THREADS = 64
+"""For calls that block."""
 
 log = structlog.get_logger()
 
@@ -122,7 +125,10 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve on the socket until a signal says stop, and drain. Raises `SetupError`."""
     logging.configure(settings.log_format, level=settings.log_level)
     allow_many_files()
-    asyncio.get_running_loop().set_exception_handler(LoopErrors())
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(LoopErrors())
+    # A few calls that have to wait for the ledger must not hold up the others.
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="service"))
     service = build_service(settings)
     config = uvicorn.Config(
         create_app(service),
