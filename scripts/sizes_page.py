@@ -5,7 +5,7 @@ from pathlib import Path
 from darkroom.catalogue import read_catalogue
 from darkroom.checkpoint.declaration import WorkingSizes, read_declaration
 from darkroom.checkpoint.locate import NANO
-from darkroom.engine.sizes import fit
+from darkroom.engine.sizes import fit_to
 
 PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"
 MATCH = "match_input_image"
@@ -59,19 +59,15 @@ def _ratio(name: str) -> float:
 
 
 def _named(ratio: float) -> tuple[str, ...]:
-    width, height = _fit(SIZES, ratio)
+    width, height = fit_to(SIZES, SIZES.output_area_px, ratio)
     size, off = _fitted(SIZES, ratio)
     return size, f"{width / height:.3f}", off, *_fitted(NANO_SIZES, ratio)
 
 
 def _fitted(sizes: WorkingSizes, ratio: float) -> tuple[str, str]:
     """The size made of a ratio, and how far its own ratio is from that."""
-    width, height = _fit(sizes, ratio)
+    width, height = fit_to(sizes, sizes.output_area_px, ratio)
     return f"{width} × {height}", f"{abs(width / height / ratio - 1):.1%}"
-
-
-def _fit(sizes: WorkingSizes, ratio: float) -> tuple[int, int]:
-    return fit(sizes.output_area_px, ratio, multiple_px=sizes.side_multiple_px, max_px=sizes.side_max_px)
 
 
 def _row(*cells: str) -> str:

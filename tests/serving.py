@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
@@ -125,6 +126,17 @@ class _Hall(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """Says nothing: the tests' output is for the tests."""
+
+
+def hang_up(node: Node, secret: str, path: str, body: bytes, pictures: Gallery, **headers: str) -> None:
+    """Ask for an edit of a held picture, and be gone once it is being fetched. The gate stays shut."""
+    pictures.knocked.clear()
+    pictures.open_gate.clear()
+    fields = {"x-api-key": secret, "Content-Type": "application/json", "Content-Length": str(len(body))} | headers
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    with socket.create_connection((urlsplit(node.url).hostname, urlsplit(node.url).port)) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode() + body)
+        assert pictures.knocked.wait(PATIENCE_S)
 
 
 @contextmanager

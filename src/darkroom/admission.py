@@ -9,18 +9,16 @@ only its own submit waits.
 import asyncio
 import hashlib
 import json
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Final
 
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import input_name, job_prefixes, upload_name
 from darkroom.catalogue.card import NO_ADAPTER, Card
-from darkroom.catalogue.parameter import Value, shorten
+from darkroom.catalogue.parameter import Value, nearest, shorten
 from darkroom.checkpoint.declaration import declared
 from darkroom.edit import Edit, ImageFormat, LoraRef, Output, PictureRef
 from darkroom.errors import (
@@ -32,7 +30,7 @@ from darkroom.errors import (
     UnknownRequest,
 )
 from darkroom.fetch.guard import check_address
-from darkroom.inline import read_inline
+from darkroom.inline import is_address, read_inline
 from darkroom.ledger.contract import Accepted, Idempotency, Key, Ledger, Submission
 from darkroom.links import UPLOADS, Links
 from darkroom.lora.library import AskedLora, Library
@@ -49,8 +47,6 @@ LORAS: Final = {"lora": "lora_scale", "lora_2_url": "lora_2_scale", "lora_3_url"
 FAST: Final = "go_fast"
 BY_NAME: Final = "lora"
 """The one of them that names a preset; the others have addresses."""
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,9 +192,7 @@ class Admission:
     def _card(self, asked: Asked) -> Card:
         card = self._catalogue.get(asked.slug)
         if card is None:
-            near = get_close_matches(asked.slug, self._catalogue, n=1)
-            hint = f"; the nearest is {near[0]}" if near else ""
-            raise UnknownModel(f"Model {shorten(asked.slug)} not found{hint}")
+            raise UnknownModel(f"Model {shorten(asked.slug)} not found{nearest(asked.slug, self._catalogue)}")
         if asked.key.models is not None and asked.slug not in asked.key.models:
             raise ModelForbidden(f"This key may not use {asked.slug}, only {', '.join(asked.key.models) or 'no model'}")
         return card
@@ -209,7 +203,7 @@ class Admission:
         files: dict[str, bytes] = {}
         for field in checked.card.pictures:
             value = checked.params[field]
-            if isinstance(value, str) and _ADDRESS.match(value := value.strip()):
+            if isinstance(value, str) and is_address(value := value.strip()):
                 data = await asyncio.to_thread(self._own, value, field)
                 if data is None:
                     check_address(value, field=field, allow=self._settings.fetch_allow)

@@ -11,6 +11,7 @@ from darkroom.catalogue.parameter import shorten
 from darkroom.errors import InvalidField, PictureInvalid, PictureTooLarge
 from darkroom.picture import Limits, check_picture
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+|application/octet-stream)?(;[^;]*)?;base64", re.IGNORECASE)
 _STANDARD = str.maketrans("-_", "+/")
 
@@ -25,6 +26,11 @@ class Inline:
 
     data: bytes
     content_type: str
+
+
+def is_address(text: str) -> bool:
+    """Whether it names a place, and is no picture itself."""
+    return _ADDRESS.match(text) is not None
 
 
 async def read_inline(value: str | bytes, *, field: str, limits: Limits) -> Inline:

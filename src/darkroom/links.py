@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from darkroom.disk import sync
 from darkroom.errors import BadSetting, LinkExpired, LinkInvalid
 
 SECRET_BYTES = 32
@@ -95,14 +96,6 @@ def _create(path: Path) -> None:
         # A hard link, unlike a rename, leaves a file that another process has put there first.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         draft.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

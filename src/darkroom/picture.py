@@ -23,6 +23,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, Unidentifi
 
 from darkroom.edit import ImageFormat, Output
 from darkroom.errors import PictureInvalid, PictureTooLarge
+from darkroom.magic import AVIF_BRANDS, HEIC_BRANDS
 from darkroom.settings import Settings
 
 MAX_ASPECT: Final = 16
@@ -59,9 +60,6 @@ _DAMAGE: Final = (
     struct.error,
 )
 
-_HEIC_BRANDS: Final = frozenset(
-    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
-)
 _KNOWN: Final = (b"\xff\xd8\xff", b"\x89png", b"gif8", b"bm", b"ii*\0", b"mm\0*", b"ii+\0", b"mm\0+")
 _SEEN: Final = {
     b"<!doctype html": "a web page (HTML)",
@@ -325,9 +323,9 @@ def _what(data: bytes) -> str:
     brand = data[8:12] if data[4:8] == b"ftyp" else None
     if not data:
         return "the file is empty"
-    if brand in _HEIC_BRANDS:
+    if brand in HEIC_BRANDS:
         return "HEIC can't be read here (`pip install pillow-heif` on the server adds it); send JPEG, PNG or WebP"
-    if head.startswith(_KNOWN) or brand in (b"avif", b"avis") or data[8:12] == b"WEBP":
+    if head.startswith(_KNOWN) or brand in AVIF_BRANDS or data[8:12] == b"WEBP":
         return "the picture is damaged or cut short"
     if brand:
         seen = "a video"

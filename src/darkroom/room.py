@@ -1,16 +1,13 @@
 """Putting files where there is room for them."""
 
-import errno
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final
 
 from darkroom.blobs.folder import Folder
+from darkroom.disk import NO_SPACE
 from darkroom.errors import StorageFull
 from darkroom.settings import Settings
-
-NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 def has_room(settings: Settings) -> bool:

@@ -1,5 +1,7 @@
 """What a node keeps on disk: the only place that knows which ledger and which blob store stand behind the contracts."""
 
+from tempfile import TemporaryFile
+
 from darkroom.blobs.folder import Folder
 from darkroom.errors import BadSetting
 from darkroom.fetch.transport import Transport
@@ -63,6 +65,17 @@ def open_loras(settings: Settings) -> Library:
         )
     except OSError as error:
         raise BadSetting(f"DARKROOM_LORAS = {str(root)!r}: can't be made: {error.strerror}") from error
+
+
+def check_data(settings: Settings) -> None:
+    """Make the data folder if there is none, and write into it: before anything slow begins. Raises `BadSetting` if
+    that can't be done."""
+    _make_data(settings)
+    try:
+        with TemporaryFile(dir=settings.data):
+            pass
+    except OSError as error:
+        raise BadSetting(f"DARKROOM_DATA = {str(settings.data)!r}: can't be written to: {error.strerror}") from error
 
 
 def _make_data(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import upload_name, uploads_prefix
 from darkroom.catalogue.parameter import shorten
 from darkroom.errors import InvalidField, UnknownField, UploadsFull
-from darkroom.inline import Inline, read_inline
+from darkroom.inline import Inline, is_address, read_inline
 from darkroom.ledger.contract import Key
 from darkroom.picture import Limits
 from darkroom.room import keep
@@ -69,7 +69,7 @@ class Uploads:
         return uploads
 
     async def _picture(self, url: object, field: str) -> Inline:
-        if not isinstance(url, str) or "://" in url[:8]:
+        if not isinstance(url, str) or is_address(url):
             raise InvalidField(f"{field} must be a data URL", field=field)
         return await read_inline(url, field=field, limits=self._limits)
 

@@ -1,18 +1,16 @@
 """What a key has asked for before, over plain HTTP."""
 
 import json
-import socket
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from PIL import Image
 
 from darkroom.job import Failure, Result
-from serving import PATIENCE_S, Gallery, Node, run
+from serving import Gallery, Node, hang_up, run
 
 SLUG = "qwen-image-edit-plus"
 RECENT, GENERATIONS, REQUESTS = (
@@ -141,16 +139,7 @@ def test_a_client_that_hung_up_finds_its_request(
 ) -> None:
     """While it runs, and when it is done: nothing but the key and the model need be known."""
     secret = node.new_key(request.node.name)
-    pictures.knocked.clear()
-    pictures.open_gate.clear()
-    body = json.dumps(params | {"image": pictures.url("held")}).encode()
-    head = (
-        f"POST /v1/{SLUG} HTTP/1.1\r\nHost: x\r\nx-api-key: {secret}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with socket.create_connection((urlsplit(node.url).hostname, urlsplit(node.url).port)) as connection:
-        connection.sendall(head.encode() + body)
-        assert pictures.knocked.wait(PATIENCE_S)
+    hang_up(node, secret, f"/v1/{SLUG}", json.dumps(params | {"image": pictures.url("held")}).encode(), pictures)
     with node.client(secret) as client:
         (request_id,) = ids(client, REQUESTS, status="PENDING")
         pictures.open_gate.set()

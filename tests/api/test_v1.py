@@ -1,14 +1,12 @@
 import json
-import socket
 from base64 import b64decode, b64encode
 from io import BytesIO
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from PIL import Image
 
-from serving import PATIENCE_S, Gallery, Node, picture
+from serving import Gallery, Node, hang_up, picture
 
 EDIT = "/v1/qwen-image-edit-plus"
 
@@ -99,17 +97,8 @@ def test_a_client_that_hangs_up_finds_its_result(
     node: Node, client: httpx.Client, secret: str, params, pictures: Gallery
 ) -> None:
     """The job goes on without its client, who gets it, paid once, by asking again under the same idempotency key."""
-    pictures.knocked.clear()
-    pictures.open_gate.clear()
-    asked = params | {"image": pictures.url("held")}
-    body = json.dumps(asked).encode()
-    head = (
-        f"POST {EDIT} HTTP/1.1\r\nHost: x\r\nx-api-key: {secret}\r\nIdempotency-Key: gone\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with socket.create_connection((urlsplit(node.url).hostname, urlsplit(node.url).port)) as connection:
-        connection.sendall(head.encode() + body)
-        assert pictures.knocked.wait(PATIENCE_S)
+    body = json.dumps(params | {"image": pictures.url("held")}).encode()
+    hang_up(node, secret, EDIT, body, pictures, **{"Idempotency-Key": "gone"})
     pictures.open_gate.set()
 
     answer = client.post(EDIT, content=body, headers={"Idempotency-Key": "gone", "Content-Type": "application/json"})

@@ -49,23 +49,11 @@ def parameter(name: str) -> Schema:
 
 
 def in_path(name: str, description: str, **schema: Any) -> Schema:
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "description": description,
-        "schema": {"type": "string"} | schema,
-    }
+    return _parameter("path", name, description, required=True, **schema)
 
 
 def in_query(name: str, description: str, *, required: bool = False, **schema: Any) -> Schema:
-    return {
-        "name": name,
-        "in": "query",
-        "required": required,
-        "description": description,
-        "schema": {"type": "string"} | schema,
-    }
+    return _parameter("query", name, description, required=required, **schema)
 
 
 def parameter_components() -> dict[str, Schema]:
@@ -85,6 +73,16 @@ def parameter_components() -> dict[str, Schema]:
         "Range": _conditional("Range", "Which bytes to send."),
         "IfRange": _conditional("If-Range", "Take Range only if this is still the ETag."),
         "IfNoneMatch": _conditional("If-None-Match", "Send nothing if this is still the ETag."),
+    }
+
+
+def _parameter(place: str, name: str, description: str, *, required: bool, **schema: Any) -> Schema:
+    return {
+        "name": name,
+        "in": place,
+        "required": required,
+        "description": description,
+        "schema": {"type": "string"} | schema,
     }
 
 

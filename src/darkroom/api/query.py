@@ -3,11 +3,10 @@
 import re
 from collections.abc import Collection
 from datetime import date
-from difflib import get_close_matches
 
 from starlette.requests import Request
 
-from darkroom.catalogue.parameter import shorten
+from darkroom.catalogue.parameter import nearest, shorten
 from darkroom.errors import InvalidField, UnknownField
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -23,10 +22,9 @@ class Query:
         self._values: dict[str, str] = {}
         for name, value in request.query_params.multi_items():
             if name not in names:
-                near = get_close_matches(name, names, n=1)
-                hint = f"; the nearest is {near[0]}" if near else ""
                 raise UnknownField(
-                    f"There is no parameter {shorten(name)!r}{hint} (all: {', '.join(names)})", field=shorten(name)
+                    f"There is no parameter {shorten(name)!r}{nearest(name, names)} (all: {', '.join(names)})",
+                    field=shorten(name),
                 )
             if name in self._values:
                 raise InvalidField(f"{name} stands twice in the address", field=name)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from darkroom.disk import sync
+
 # What is being written lies here until it is whole; no name can begin with a dot.
 _INCOMING = ".incoming"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
@@ -27,7 +29,7 @@ class Folder:
         self.root = root
         self._incoming = root / _INCOMING
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(root.parent)
+        sync(root.parent)
 
     def put(self, name: str, data: bytes) -> None:
         """Keep `data` under `name`, in place of what was there. On return it is on disk; a kill at any moment leaves
@@ -136,7 +138,7 @@ class Folder:
         # Up to the root, since a folder that was there may be another process's that has yet to sync it.
         for folder in (*folders, self.root):
             with suppress(FileNotFoundError):
-                _sync(folder)
+                sync(folder)
 
 
 def _is_name(name: str) -> bool:
@@ -170,11 +172,3 @@ def _remove_if_empty(folder: Path) -> bool:
             raise
         return False
     return True
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

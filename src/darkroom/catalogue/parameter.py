@@ -3,7 +3,9 @@
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final
 
@@ -131,6 +133,12 @@ class Parameter:
 def shorten(text: str) -> str:
     """For messages: a client's text, or the beginning of it."""
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
+
+
+def nearest(text: str, among: Iterable[str]) -> str:
+    """For messages: the one of these that may have been meant, as the end of a sentence; empty if none is near."""
+    near = get_close_matches(text, among, n=1)
+    return f"; the nearest is {near[0]}" if near else ""
 
 
 def _shown(value: object) -> str:

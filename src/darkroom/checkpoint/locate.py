@@ -21,6 +21,11 @@ _WANTED = (
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether it may be a Hugging Face id, where it is no folder."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
 def locate(name: str, *, fetch: bool = True) -> Path:
     """The folder of the checkpoint `name`: itself a folder, or a Hugging Face id whose files are fetched if need be.
 
@@ -32,7 +37,7 @@ def locate(name: str, *, fetch: bool = True) -> Path:
         return folder
     if folder.exists():
         raise BadCheckpoint(f"checkpoint {name!r} is a file; name the folder that holds model_index.json")
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(name):
         raise BadCheckpoint(
             f"checkpoint {name!r}: there is no such folder, and it is no Hugging Face id (owner/name); "
             "`darkroom checkpoints make --size tiny DIR` makes a small one"

@@ -142,11 +142,11 @@ def _read(picture: str) -> str | bytes:
 
 
 def _make(slug: str, params: Mapping[str, object], *, server: str | None, key: str | None) -> "Edited":
-    from darkroom.cli.data import check_data
     from darkroom.cli.default import with_checkpoint
     from darkroom.cli.making import edit_here, edit_there
     from darkroom.cli.progress import Bar
     from darkroom.settings import read_settings
+    from darkroom.stores import check_data
 
     given = {name: value for name, value in params.items() if value is not None}
     try:
@@ -157,7 +157,7 @@ def _make(slug: str, params: Mapping[str, object], *, server: str | None, key: s
         if "log_level" not in settings.model_fields_set:
             settings = settings.model_copy(update={"log_level": "warning"})
         settings = with_checkpoint(settings)
-        check_data(settings.data)
+        check_data(settings)
         with Bar(waiting="loading the model") as bar:
             return asyncio.run(_stoppable(edit_here(settings, slug, given, bar.observe)))
     except (KeyboardInterrupt, asyncio.CancelledError):

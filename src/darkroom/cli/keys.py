@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from darkroom.cli.console import credits_of, note, say, show
 from darkroom.errors import UnknownModel
-from darkroom.ledger.contract import Ledger
+
+if TYPE_CHECKING:
+    from darkroom.ledger.contract import Ledger
 
 FIRST_CREDITS = 1_000_000
 """What a key gets unless told otherwise: at the cards' prices, more than one person uses up."""
@@ -99,7 +101,7 @@ def revoke(
 
 
 @contextmanager
-def _ledger(data: Path | None) -> Iterator[Ledger]:
+def _ledger(data: Path | None) -> "Iterator[Ledger]":
     from darkroom.settings import read_settings
     from darkroom.stores import open_ledger
 

@@ -35,22 +35,22 @@ def serve(
 
     Stop it with Ctrl-C or SIGTERM: the running job ends (DARKROOM_DRAIN_S), the waiting ones are kept.
     """
-    from darkroom.cli.data import check_data
     from darkroom.cli.default import with_checkpoint
     from darkroom.cli.listener import listen
     from darkroom.cli.server import run
     from darkroom.settings import read_settings
+    from darkroom.stores import check_data
 
     settings = with_checkpoint(read_settings(checkpoint=checkpoint, host=host, port=port, data=data))
     check_place(str(settings.checkpoint))
-    check_data(settings.data)
+    check_data(settings)
     with listen(settings.host, settings.port) as listener:
         asyncio.run(run(settings, listener))
 
 
 def check_place(checkpoint: str) -> None:
     """Raises `BadCheckpoint` for a path that leads nowhere. What may be a Hugging Face id, its worker looks for."""
-    from darkroom.checkpoint.locate import locate
+    from darkroom.checkpoint.locate import is_hub_id, locate
 
-    if checkpoint.startswith(("/", ".", "~")) or checkpoint.rstrip("/").count("/") != 1:
+    if not is_hub_id(checkpoint):
         locate(checkpoint, fetch=False)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from darkroom.checkpoint.declaration import WorkingSizes
 from darkroom.edit import Edit
-from darkroom.engine.sizes import VISION_MAX_RATIO, fit, fit_vision
+from darkroom.engine.sizes import VISION_MAX_RATIO, fit_to, fit_vision
 from darkroom.errors import EngineFailed, PictureInvalid
 
 PATCH_PX = 14
@@ -80,7 +80,7 @@ def prepare(edit: Edit, pictures: Sequence[Image], sizes: WorkingSizes, vision: 
     resized = _resize([*pictures, *pictures], [*conditions, *references])
     views, grids = zip(*(see(each, vision) for each in resized[: len(pictures)]), strict=True)
     width, height = edit.aspect_ratio or pictures[0].size
-    width_px, height_px = _fit(sizes.output_area_px, width / height, sizes)
+    width_px, height_px = fit_to(sizes, sizes.output_area_px, width / height)
     if not (width_px and height_px):
         if edit.aspect_ratio is None:
             raise _too_extreme(edit.pictures[0].field, pictures[0])
@@ -116,14 +116,10 @@ def _resize(pictures: Sequence[Image], sizes: Sequence[tuple[int, int]]) -> list
 
 def _sizes(field: str, picture: Image, sizes: WorkingSizes) -> tuple[tuple[int, int], tuple[int, int]]:
     ratio = picture.width / picture.height
-    condition, reference = (_fit(area_px, ratio, sizes) for area_px in (sizes.condition_area_px, sizes.vae_area_px))
+    condition, reference = (fit_to(sizes, area_px, ratio) for area_px in (sizes.condition_area_px, sizes.vae_area_px))
     if not all((*condition, *reference)) or max(condition) > VISION_MAX_RATIO * min(condition):
         raise _too_extreme(field, picture)
     return condition, reference
-
-
-def _fit(area_px: int, ratio: float, sizes: WorkingSizes) -> tuple[int, int]:
-    return fit(area_px, ratio, multiple_px=sizes.side_multiple_px, max_px=sizes.side_max_px)
 
 
 def _too_extreme(field: str, picture: Image) -> PictureInvalid:

@@ -2,6 +2,8 @@
 
 import math
 
+from darkroom.checkpoint.declaration import WorkingSizes
+
 VISION_MULTIPLE_PX = 28
 """Sides the text encoder sees: its patch of 14 × 2 merged."""
 
@@ -19,6 +21,11 @@ def fit(area_px: int, ratio: float, *, multiple_px: int, max_px: int | None = No
     if max_px is not None and (excess := max(width, height) / max_px) > 1:
         width, height = width / excess, height / excess
     return round(width / multiple_px) * multiple_px, round(height / multiple_px) * multiple_px
+
+
+def fit_to(sizes: WorkingSizes, area_px: int, ratio: float) -> tuple[int, int]:
+    """Width and height of one of a checkpoint's areas, with sides as it has them."""
+    return fit(area_px, ratio, multiple_px=sizes.side_multiple_px, max_px=sizes.side_max_px)
 
 
 def fit_vision(width: int, height: int, *, min_px: int, max_px: int) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from darkroom.errors import (
     PictureTooLarge,
     PictureUnreachable,
 )
-from darkroom.fetch.magic import HEAD_BYTES, is_markup, is_picture
 from darkroom.fetch.transport import BACKOFF_S, CHUNK_BYTES, Refused, Transient, Transport, Unreachable, unfit
+from darkroom.magic import HEAD_BYTES, is_markup, is_picture
 
 _HEADERS = {"Accept": "image/*"}
 

@@ -6,7 +6,6 @@ fails the job.
 """
 
 import asyncio
-import errno
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from darkroom.disk import NO_SPACE
 from darkroom.edit import LoraRef
 from darkroom.errors import AdapterUnavailable, LoraChanged, LoraError, LoraForbidden, LoraNoRoom, LoraUnreachable
 from darkroom.fetch.transport import unfit
@@ -33,7 +33,6 @@ RESOLVE_S: Final = 10.0
 DOWNLOAD_S: Final = 1800.0
 COPY_BYTES: Final = 2**20
 
-_NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 log = structlog.get_logger()
 
@@ -338,7 +337,7 @@ def _room(field: str) -> Iterator[None]:
     try:
         yield
     except (NoRoom, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_SPACE:
+        if isinstance(error, OSError) and error.errno not in NO_SPACE:
             raise
         raise LoraNoRoom(f"{field}: this server's store has no room for the file", field=field) from error
 

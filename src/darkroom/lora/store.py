@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from darkroom.disk import sync
 from darkroom.lora.address import SUFFIX
 
 FRESH_S: Final = 600
@@ -186,7 +187,7 @@ class Store:
         incoming.path.with_suffix(_NOTE).unlink(missing_ok=True)
         incoming.path.replace(path)
         for folder in (path.parent, self.root):
-            _sync(folder)
+            sync(folder)
         return path
 
     def make_room(self, size_bytes: int, *, pinned: Collection[str]) -> list[str]:
@@ -281,11 +282,3 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
         return os.fstat(file.fileno()).st_ino == path.stat().st_ino
     except FileNotFoundError:
         return False
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from darkroom.checkpoint.declaration import WorkingSizes
+from darkroom.checkpoint.declaration import TOKEN_PX, WorkingSizes
 from darkroom.checkpoint.layout import PARTS, Component
 from darkroom.checkpoint.tensors import needed_tensors
 
@@ -48,7 +48,6 @@ BESIDE_RANKS = 128
 BATCHED_TOKENS = 4096
 """Up to so many image tokens, of both prompts' passes, the passes through the transformer are one batch."""
 
-TOKEN_PX = 16
 VISION_TOKEN_PX = 28
 
 TRANSFORMER_WIDTHS = 16

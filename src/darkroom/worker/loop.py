@@ -22,6 +22,7 @@ from PIL import Image
 
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import result_name
+from darkroom.disk import NO_SPACE
 from darkroom.edit import Edit, set_name
 from darkroom.errors import EngineFailed, JobCancelled, JobError, LeaseLost, OutOfMemory
 from darkroom.fetch.guard import Fetcher
@@ -30,7 +31,7 @@ from darkroom.ledger.contract import Ledger
 from darkroom.lora.adapters import Adapters
 from darkroom.lora.convert import AdapterFile, strengths_of
 from darkroom.picture import Limits, write_picture
-from darkroom.room import NO_SPACE, has_room
+from darkroom.room import has_room
 from darkroom.settings import Settings
 from darkroom.worker.ahead import Ahead
 from darkroom.worker.arrivals import Arrivals

@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from darkroom.fetch.magic import HEAD_BYTES, is_markup, is_picture
+from darkroom.magic import HEAD_BYTES, is_markup, is_picture
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])

@@ -14,6 +14,9 @@ _SIGNATURES = (
     b"II+\x00",
     b"MM\x00+",
 )
+AVIF_BRANDS = frozenset((b"avif", b"avis"))
+HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
+"""What an ISO file says that it is, behind `ftyp`."""
 _TEXT_STARTS = (b"<", b"{", b"[")
 
 
@@ -22,13 +25,8 @@ def is_picture(head: bytes) -> bool:
     return (
         head.startswith(_SIGNATURES)
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS)
+        or (head[4:8] == b"ftyp" and head[8:12] in AVIF_BRANDS | HEIC_BRANDS)
     )
-
-
-_HEIF_BRANDS = frozenset(
-    (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
-)
 
 
 def is_markup(head: bytes) -> bool:
