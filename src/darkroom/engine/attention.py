@@ -11,8 +11,8 @@ from torch import Tensor
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-SCORES_BYTES = 64 * 2**20
-"""Of scores alive at once: more queries than give so many are taken part by part."""
+SCORES_BYTES = 16 * 2**20
+"""Of scores alive at once, so few that they stay in a cache: more queries than give so many are taken part by part."""
 
 
 def choose(device: torch.device, dtype: torch.dtype) -> Attend:
@@ -29,11 +29,11 @@ def fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """By two products, the scores between them rounded to the dtype computed in."""
-    heads, head_dim = query.shape[1:]
-    keys, values, nothing = key.permute(1, 2, 0), value.transpose(0, 1), query.new_empty(1, 1, 1)
-    mixed = []
-    for asking in torch.split(query, max(1, SCORES_BYTES // (heads * len(key) * query.itemsize))):
-        scores = torch.baddbmm(nothing, asking.transpose(0, 1), keys, beta=0, alpha=head_dim**-0.5)
-        mixed.append((torch.softmax(scores, dim=-1) @ values).transpose(0, 1))
-    return torch.cat(mixed).flatten(1)
+    """By two products for each head, the scores between them rounded to the dtype computed in."""
+    scale, nothing, mixed = query.shape[-1] ** -0.5, query.new_empty(1, 1), torch.empty_like(query)
+    at_once = max(1, SCORES_BYTES // (len(key) * query.itemsize))
+    for queries, keys, values, out in zip(*(each.unbind(1) for each in (query, key, value, mixed)), strict=True):
+        for asking, answer in zip(queries.split(at_once), out.split(at_once), strict=True):
+            scores = torch.addmm(nothing, asking, keys.t(), beta=0, alpha=scale)
+            torch.mm(torch.softmax(scores, dim=-1), values, out=answer)
+    return mixed.flatten(1)
