@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,6 +23,8 @@ from darkroom.service import Service
 from darkroom.settings import Settings
 
 PATIENCE_S = 60
+
+Beside = TypeVar("Beside", "Gallery", "Mailbox")
 
 
 def picture(size=(96, 64)) -> bytes:
@@ -128,6 +131,68 @@ class _Hall(BaseHTTPRequestHandler):
         """Says nothing: the tests' output is for the tests."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """What a receiver was sent. headers: by lower-case name."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Mailbox(ThreadingHTTPServer):
+    """A webhooks' receiver. answers: statuses for the next letters to a path, 204 when they are used up, 0 for none
+    before `open_gate` is set."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Slot)
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        self.answers: dict[str, list[int]] = {}
+        self.open_gate = threading.Event()
+        self._letters: list[Letter] = []
+        self._come = threading.Condition()
+
+    def url(self, path: str) -> str:
+        return f"http://{self.address}{path}"
+
+    def put(self, letter: Letter) -> None:
+        with self._come:
+            self._letters.append(letter)
+            self._come.notify_all()
+
+    def letters(self, path: str, count: int) -> list[Letter]:
+        """The first so many to this path, once they have come."""
+
+        def found() -> list[Letter]:
+            return [letter for letter in self._letters if letter.path == path][:count]
+
+        with self._come:
+            assert self._come.wait_for(lambda: len(found()) == count, PATIENCE_S), f"{len(found())} letters to {path}"
+            return found()
+
+
+class _Slot(BaseHTTPRequestHandler):
+    server: Mailbox
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.put(Letter(path=self.path, headers=headers, body=body))
+        answers = self.server.answers.get(self.path) or [204]
+        if not (status := answers.pop(0)):
+            self.server.open_gate.wait(PATIENCE_S)
+            return
+        self.send_response(status)
+        self.send_header("Location", self.server.url("/elsewhere"))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Says nothing, as the gallery does."""
+
+
 def hang_up(node: Node, secret: str, path: str, body: bytes, pictures: Gallery, **headers: str) -> None:
     """Ask for an edit of a held picture, and be gone once it is being fetched. The gate stays shut."""
     pictures.knocked.clear()
@@ -141,8 +206,19 @@ def hang_up(node: Node, secret: str, path: str, body: bytes, pictures: Gallery, 
 
 @contextmanager
 def gallery() -> Iterator[Gallery]:
-    server = Gallery()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="gallery")
+    with _open(Gallery()) as server:
+        yield server
+
+
+@contextmanager
+def mailbox() -> Iterator[Mailbox]:
+    with _open(Mailbox()) as server:
+        yield server
+
+
+@contextmanager
+def _open(server: Beside) -> Iterator[Beside]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="beside")
     thread.start()
     try:
         yield server

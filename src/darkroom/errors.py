@@ -19,10 +19,12 @@
     │   ├── UnknownPath
     │   ├── UnknownModel
     │   ├── UnknownRequest
+    │   ├── UnknownWebhook
     │   ├── MethodNotAllowed
     │   ├── IdempotencyConflict
     │   ├── BodyTooLarge
     │   ├── UploadsFull
+    │   ├── WebhooksFull
     │   ├── RangeInvalid
     │   ├── RateLimited
     │   ├── AdapterUnavailable
@@ -156,6 +158,13 @@ class UnknownRequest(RequestError):
         super().__init__(f"Request {request_id} not found")
 
 
+class UnknownWebhook(RequestError):
+    code = "unknown_webhook"
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"Webhook {webhook_id} not found")
+
+
 class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
 
@@ -170,6 +179,10 @@ class BodyTooLarge(RequestError):
 
 class UploadsFull(RequestError):
     code = "uploads_full"
+
+
+class WebhooksFull(RequestError):
+    code = "webhooks_full"
 
 
 class RangeInvalid(RequestError):

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     )
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Comma list of host:port or CIDR that pictures and LoRAs may be fetched from although not public.",
+        description="Comma list of host:port or CIDR, not public, that may be asked for files and sent webhooks.",
     )
     loras: Path | None = Field(
         default=None, description="Folder that LoRA files are kept in; unset: loras, in the folder `data`."

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from darkroom.settings import Settings
-from serving import PATIENCE_S, Gallery, Node, gallery, picture, serving
+from serving import PATIENCE_S, Gallery, Mailbox, Node, gallery, mailbox, picture, serving
 
 MAX_BODY_BYTES = 1_000_000
 MAX_PICTURE_PX = 4_000_000
@@ -31,14 +31,22 @@ def pictures() -> Iterator[Gallery]:
 
 
 @pytest.fixture(scope="session")
-def node(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, pictures: Gallery) -> Iterator[Node]:
+def receiver() -> Iterator[Mailbox]:
+    with mailbox() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def node(
+    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, pictures: Gallery, receiver: Mailbox
+) -> Iterator[Node]:
     """A service with its engine, for all the tests."""
     settings = Settings(
         data=tmp_path_factory.mktemp("node"),
         checkpoint=str(tiny_checkpoint),
         device="cpu",
         dtype="float32",
-        fetch_allow=(pictures.address,),
+        fetch_allow=(pictures.address, receiver.address),
         max_body_bytes=MAX_BODY_BYTES,
         max_picture_px=MAX_PICTURE_PX,
         v1_wait_s=PATIENCE_S,

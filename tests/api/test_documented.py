@@ -4,7 +4,7 @@
 the same.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from darkroom.api.openapi import openapi
 from darkroom.catalogue import read_catalogue
 from darkroom.errors import StorageFull, WorkerLost
 from darkroom.job import Failure, State
+from darkroom.ledger.outbox import MOST
 from darkroom.settings import Settings
 from document import Document
 from serving import Gallery, Node, run, submit_running
@@ -26,6 +27,7 @@ V1_ID, V2_ID = "edit_qwen_image_edit_plus", "submit_qwen_image_edit_plus"
 LEAST = {"prompt": "x", "num_inference_steps": 1, "guidance_scale": 1}
 HISTORY = "/inference-request"
 UNKNOWN = "0" * 32
+WEBHOOK = {"webhook_url": "https://shop.example.com/", "event": {"types": ["request.failed"]}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,45 @@ def of_the_history(path: str) -> dict[int, Provocation]:
     }
 
 
+def of_a_webhook(way: str, shape: Mapping[str, Any]) -> dict[int, Provocation]:
+    """shape: what is sent, in the body if it has an address, else in the query; its webhook_id is put in."""
+    path, sends = f"/webhook/{way}", WEBHOOK.keys() <= shape.keys()
+
+    def ask(client: httpx.Client, *, webhook_id: str = UNKNOWN, **more: Any) -> httpx.Response:
+        params = {name: webhook_id if name == "webhook_id" else value for name, value in shape.items()} | more
+        return client.post(path, json=params) if sends else client.get(path, params=params or None)
+
+    def known(w: World) -> httpx.Response:
+        added = w.queue.post("/webhook/add", json=WEBHOOK).json()["webhook"]["webhook_id"]
+        try:
+            return ask(w.queue, webhook_id=added)
+        finally:
+            w.queue.get("/webhook/inactive", params={"webhook_id": added})
+
+    def broken(w: World) -> httpx.Response:
+        for name in ("add", "update", "end", "webhooks", "deliveries"):
+            w.break_(w.idle.service.ledger.outbox, name)
+        return ask(w.queue)
+
+    def full(w: World) -> httpx.Response:
+        with w.stranger() as stranger:
+            return [ask(stranger) for _ in range(MOST + 1)][-1]
+
+    with_body: dict[int, Provocation] = {
+        406: lambda w: w.queue.post(path, data={"webhook_url": "x"}),
+        413: lambda w: w.client.post(path, json={"webhook_url": "x" * w.node.service.settings.max_body_bytes}),
+    }
+    return {
+        200: known,
+        **({400: lambda w: ask(w.queue, webhook="x")} if shape else {}),
+        401: lambda w: httpx.request("POST" if sends else "GET", w.idle.url + path),
+        **({404: lambda w: ask(w.queue)} if "webhook_id" in shape else {}),
+        **({409: full} if way == "add" else {}),
+        **(with_body if sends else {}),
+        500: broken,
+    }
+
+
 def uncounted(w: World) -> httpx.Response:
     w.break_(w.idle.service.ledger, "counts")
     return w.queue.get("/health/ready")
@@ -238,6 +279,7 @@ PROVOCATIONS: dict[str, dict[int, Provocation]] = {
     V2_ID: {**of_a_submit(V2), 200: lambda w: w.queue.post(V2, json=w.params)},
     "get_result": of_a_request("/v2/requests/{}"),
     "get_status": of_a_request("/v2/requests/{}/status"),
+    "watch": {status: way for status, way in of_a_request("/v2/requests/{}/events").items() if status != 422},
     "poll": of_a_request("/v1/requests/{}"),
     "cancel": of_a_request("/v2/requests/{}", "DELETE"),
     "list_recent_generations": of_the_history(f"{HISTORY}/recent-generations?model_name=qwen-image-edit-plus"),
@@ -246,6 +288,11 @@ PROVOCATIONS: dict[str, dict[int, Provocation]] = {
     "get_request": {
         status: way for status, way in of_a_request(f"{HISTORY}/request-history/{{}}").items() if status != 422
     },
+    "list_webhooks": of_a_webhook("get", {}),
+    "add_webhook": of_a_webhook("add", WEBHOOK),
+    "update_webhook": of_a_webhook("update", {"webhook_id": "", **WEBHOOK}),
+    "end_webhook": of_a_webhook("inactive", {"webhook_id": ""}),
+    "list_dispatches": of_a_webhook("dispatch-logs", {"webhook_id": ""}),
     "get_result_file": of_a_link("result", "GET"),
     "head_result_file": of_a_link("result", "HEAD"),
     "get_upload_file": of_a_link("upload", "GET"),

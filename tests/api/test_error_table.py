@@ -15,6 +15,7 @@ from darkroom.api.errors import INTERNAL_ERROR, status_of
 from darkroom.api.refusals import WHEN
 from darkroom.errors import DarkroomError, EngineFailed, LoraChanged, LoraNotFinite, OutOfMemory, WorkerLost
 from darkroom.job import Failure, State
+from darkroom.ledger.outbox import MOST
 from darkroom.lora.base import Base
 from darkroom.settings import Settings
 from hosts import FileHost, file_host
@@ -128,6 +129,12 @@ def too_many_uploads(world: World) -> httpx.Response:
     return world.queue.post("/upload-asset", json={"data_urls": [world.params["image"]]})
 
 
+def too_many_webhooks(world: World) -> httpx.Response:
+    webhook = {"webhook_url": "https://shop.example.com/", "event": {"types": ["request.completed"]}}
+    with world.with_key("loud") as client:
+        return [client.post("/webhook/add", json=webhook) for _ in range(MOST + 1)][-1]
+
+
 def our_fault(world: World) -> httpx.Response:
     world.broken()
     return world.queue.post(V2, json=world.params)
@@ -176,6 +183,7 @@ PROVOKED: Mapping[str, Callable[[World], httpx.Response]] = {
     "not_found": lambda w: w.queue.get("/v3/anything"),
     "unknown_model": lambda w: w.queue.post("/v2/qwen-image-edit-minus", json=w.params),
     "unknown_request": lambda w: w.queue.get("/v2/requests/nobody"),
+    "unknown_webhook": lambda w: w.queue.get("/webhook/inactive", params={"webhook_id": "nobody"}),
     "link_expired": gone,
     "method_not_allowed": lambda w: w.queue.put(V2),
     "insufficient_credits": too_poor,
@@ -183,6 +191,7 @@ PROVOKED: Mapping[str, Callable[[World], httpx.Response]] = {
     "idempotency_conflict": conflicting,
     "body_too_large": lambda w: w.client.post(V2, json={**w.params, "prompt": "x" * 2_000_000}),
     "uploads_full": too_many_uploads,
+    "webhooks_full": too_many_webhooks,
     "invalid_range": lambda w: httpx.get(upload(w), headers={"Range": "bytes=99999999-"}),
     "image_unreachable": lambda w: failed(w, "missing"),
     "image_address_forbidden": lambda w: failed(w, "inside"),

@@ -9,7 +9,7 @@ import pytest
 from segmind import InferenceFailed, InferenceTimeout, SegmindClient
 from segmind.exceptions import SegmindError
 
-from serving import Gallery, Node, picture
+from serving import Gallery, Mailbox, Node, picture
 
 SLUG = "qwen-image-edit-plus"
 
@@ -187,3 +187,18 @@ def test_a_key_that_is_no_good(node: Node) -> None:
     assert refused.value.status == 401
     assert refused.value.detail.startswith("Unauthorized.")
     client._client.close()
+
+
+def test_webhooks(rehosted: SegmindClient, receiver: Mailbox, params) -> None:
+    """The SDK's own calls add one, change it, see what it was sent, and end it."""
+    added = rehosted.webhooks.add(receiver.url("/sdk/first"), ["request.failed"])["webhook"]
+    webhook = added["webhook_id"]
+    changed = rehosted.webhooks.update(webhook, receiver.url("/sdk"), ["request.completed"])["webhook"]
+    assert changed["webhook_url"] == receiver.url("/sdk")
+    assert changed in rehosted.webhooks.get()["webhooks"]
+    result = rehosted.run(SLUG, **params)
+    (letter,) = receiver.letters("/sdk", 1)
+    (logged,) = rehosted.webhooks.logs(webhook)["logs"]
+    assert logged["message_id"] == letter.headers["webhook-id"]
+    assert logged["request_id"] == result["request_id"]
+    assert not rehosted.webhooks.delete(webhook)["webhook"]["is_active"]

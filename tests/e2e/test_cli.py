@@ -337,6 +337,21 @@ def test_a_stop_gives_the_running_job_back(slow_checkpoint, photo, tmp_path):
     assert "Traceback" not in (tmp_path / "first").read_text() + (tmp_path / "second").read_text()
 
 
+def test_a_stop_ends_the_streams(slow_checkpoint, photo, tmp_path):
+    """SIGTERM while somebody listens to a running job's events exits 0 in time: the stream ends, the job waits on."""
+    where = ("--checkpoint", slow_checkpoint, "--data", tmp_path / "data")
+    with serving(*where, log=tmp_path / "log", drain_s=0) as served:
+        key = served.wait_ready().key
+        request_id = submit(served, key, photo, steps=LONG)
+        events = f"{served.url}/v2/requests/{request_id}/events"
+        with httpx.stream("GET", events, headers={"x-api-key": key}, timeout=PATIENCE_S) as stream:
+            lines = stream.iter_lines()
+            assert "PROCESSING" in next(line for line in lines if line.startswith("data: "))
+            assert served.stop() == 0, served.log.read_text()
+            assert not [line for line in lines if "COMPLETED" in line or "FAILED" in line]
+    assert "Traceback" not in served.log.read_text()
+
+
 def test_a_setup_that_fails_is_said_and_served(tmp_path):
     """Without its model the server says why, stays up for /health, and still stops cleanly."""
     (tmp_path / "nothing").mkdir()

@@ -1,6 +1,7 @@
 """Whatever is killed when: every accepted job ends exactly once, credits add up, no file is left over."""
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ from darkroom.job import MICRO, State
 from darkroom.ledger.sqlite import SqliteLedger
 from darkroom.sweep import Sweeper
 from e2e.node import Node
+from serving import mailbox
 
 WORKER_POINTS = [
     "worker SqliteLedger.claim after",
@@ -201,3 +203,26 @@ def check_clean(node):
     blobs.clean(older_than_s=0)
     assert [path for path in (node.data / "blobs").rglob("*") if path.is_file()] == []
     ledger.close()
+
+
+def test_webhooks_are_told_whatever_is_killed(tmp_path, tiny_checkpoint):
+    """Of a job whose worker dies as it ends; and by the next service, under the same id, what was still to be sent."""
+    with mailbox() as receiver, running(tmp_path, tiny_checkpoint, DARKROOM_FETCH_ALLOW=receiver.address) as node:
+        webhook = {"webhook_url": receiver.url("/"), "event": {"types": ["request.completed"]}}
+        assert httpx.post(f"{node.url}/webhook/add", json=webhook, headers={"x-api-key": node.key}).status_code == 200
+        receiver.answers["/"] = [204, 500]
+        node.crash_at("worker SqliteLedger.complete after")
+        first = node.submit()
+        assert [told_of(letter) for letter in receiver.letters("/", 1)] == [first]
+        assert not node.plan.exists()
+        second = node.submit()
+        receiver.letters("/", 2)
+        node.kill()
+        node.start()
+        _, refused, taken = receiver.letters("/", 3)
+        assert (told_of(refused), told_of(taken)) == (second, second)
+        assert refused.headers["webhook-id"] == taken.headers["webhook-id"]
+
+
+def told_of(letter):
+    return json.loads(letter.body)["data"]["request_id"]

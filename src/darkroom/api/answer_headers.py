@@ -36,6 +36,7 @@ _KNOWN: dict[str, tuple[str, Schema]] = {
     "last-modified": ("When it was made.", _TEXT),
     "etag": ("Names these bytes, for If-None-Match and If-Range.", {"type": "string", "pattern": '^".+"$'}),
     "cache-control": ("For how long it may be kept.", _TEXT),
+    "x-accel-buffering": ("Proxies are to pass on at once what comes.", {"type": "string", "const": "no"}),
     "x-content-type-options": ("It is what its type says.", {"type": "string", "const": "nosniff"}),
 }
 

@@ -15,6 +15,7 @@ from darkroom.api.operations import PICTURE_BYTES, json_answer, operation, param
 from darkroom.api.paths import fixed_paths
 from darkroom.api.refusals import answers
 from darkroom.api.schemas import Schema, ref
+from darkroom.api.webhook_paths import messages
 from darkroom.catalogue.card import Card
 from darkroom.job import MICRO
 from darkroom.settings import Settings
@@ -24,6 +25,7 @@ TAGS = {
     "v2": "Submit, ask how it is, get the result.",
     "requests": "What has been submitted, by its id.",
     "history": "What the key has submitted, as long as it is kept.",
+    "webhooks": "Addresses that are told when the key's requests end.",
     "pictures": "Results, and pictures sent beforehand.",
     "account": "The key, and the models it may use.",
     "service": "The service itself.",
@@ -73,6 +75,7 @@ def openapi(catalogue: Mapping[str, Card], settings: Settings) -> Schema:
         "security": [{"ApiKey": []}, {"Bearer": []}],
         "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": _v1(catalogue) | _v2(catalogue) | fixed_paths(),
+        "webhooks": messages(),
         "components": {
             "schemas": _requests(catalogue) | schemas.schemas() | refusals.schemas(),
             "responses": refusals.responses(),

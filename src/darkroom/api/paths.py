@@ -13,6 +13,7 @@ from darkroom.api.model_schema import EXTENSION, PICTURE
 from darkroom.api.operations import PICTURE_BYTES, in_path, json_answer, operation, parameter
 from darkroom.api.refusals import UNAUTHORIZED, UNKNOWN_REQUEST, answers
 from darkroom.api.schemas import Schema, ref
+from darkroom.api.webhook_paths import webhook_paths
 from darkroom.uploads import FIELD
 
 _KEPT_HEADERS = ("etag", "cache-control", "x-content-type-options")
@@ -21,7 +22,7 @@ _LINK_PARAMETERS = ("File", "Expires", "Signature", "Range", "IfRange", "IfNoneM
 
 
 def fixed_paths() -> dict[str, Schema]:
-    return _requests() | history_paths() | _pictures() | _account() | _service()
+    return _requests() | history_paths() | webhook_paths() | _pictures() | _account() | _service()
 
 
 def _requests() -> dict[str, Schema]:
@@ -42,8 +43,30 @@ def _requests() -> dict[str, Schema]:
         },
         "/v2/requests/{request_id}/status": by_id
         | {"get": operation("requests", "get_status", "How it is", status | failed | refused)},
+        "/v2/requests/{request_id}/events": by_id
+        | {
+            "get": operation(
+                "requests",
+                "watch",
+                "How it is, told as it moves",
+                {"200": _stream()} | refused,
+                description="Server-sent events, one now and one for each change. After that of the end it closes.",
+                **{EXTENSION: True},
+            )
+        },
         "/v1/requests/{request_id}": by_id
         | {"get": operation("requests", "poll", "The result, as v1 names it", result | failed | refused)},
+    }
+
+
+def _stream() -> Schema:
+    """JSON in `data` is beyond OpenAPI 3.1: the shapes are named in words."""
+    words = "The `data` of each event is JSON: `Pending`, and of the last one `Completed` or `Failed`."
+    content = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {
+        "description": words,
+        "headers": headers("x-request-id", "cache-control", "x-accel-buffering"),
+        "content": content,
     }
 
 

@@ -12,6 +12,15 @@ from darkroom.errors import InvalidField, UnknownField
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
+def check_name(name: str, names: Collection[str]) -> None:
+    """Raises `UnknownField` for a parameter that is none of these."""
+    if name not in names:
+        raise UnknownField(
+            f"There is no parameter {shorten(name)!r}{nearest(name, names)} (all: {', '.join(names)})",
+            field=shorten(name),
+        )
+
+
 class Query:
     """Every method raises `InvalidField` for a value that is not what it reads.
 
@@ -21,11 +30,7 @@ class Query:
     def __init__(self, request: Request, names: Collection[str]) -> None:
         self._values: dict[str, str] = {}
         for name, value in request.query_params.multi_items():
-            if name not in names:
-                raise UnknownField(
-                    f"There is no parameter {shorten(name)!r}{nearest(name, names)} (all: {', '.join(names)})",
-                    field=shorten(name),
-                )
+            check_name(name, names)
             if name in self._values:
                 raise InvalidField(f"{name} stands twice in the address", field=name)
             self._values[name] = value

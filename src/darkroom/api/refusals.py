@@ -21,11 +21,13 @@ WHEN: Mapping[type[errors.DarkroomError], str] = {
     errors.UnknownPath: "The server has no such path.",
     errors.UnknownModel: "There is no model of this name; the nearest one is named.",
     errors.UnknownRequest: "There is no such request, or not any more, or it is another key's.",
+    errors.UnknownWebhook: "There is no such webhook, or not any more, or it is another key's.",
     errors.LinkExpired: "The link, or what it led to, has expired.",
     errors.MethodNotAllowed: "The path has other methods; the header Allow names them.",
     errors.InsufficientCredits: "The key's balance is below the model's price; both are named.",
     errors.UnsupportedMediaType: "The body's Content-Type is not one that is taken here.",
     errors.IdempotencyConflict: "The Idempotency-Key stands for a different request already.",
+    errors.WebhooksFull: "The key has as many webhooks as it may have.",
     errors.BodyTooLarge: "The body is over the limit.",
     errors.UploadsFull: "What is kept of the key's uploads would be too much; the oldest are the first to go.",
     errors.RangeInvalid: "The Range header asks for nothing that is there.",
@@ -97,11 +99,13 @@ LINK_INVALID = Group.of("LinkInvalid", errors.LinkInvalid)
 UNKNOWN_PATH = Group.of("UnknownPath", errors.UnknownPath)
 UNKNOWN_MODEL = Group.of("UnknownModel", errors.UnknownModel)
 UNKNOWN_REQUEST = Group.of("UnknownRequest", errors.UnknownRequest)
+UNKNOWN_WEBHOOK = Group.of("UnknownWebhook", errors.UnknownWebhook)
 LINK_EXPIRED = Group.of("LinkExpired", errors.LinkExpired)
 METHOD_NOT_ALLOWED = Group.of("MethodNotAllowed", errors.MethodNotAllowed)
 NOT_ACCEPTABLE = Group.of("NotAcceptable", errors.InsufficientCredits, errors.UnsupportedMediaType)
 UNSUPPORTED = Group.of("UnsupportedMediaType", errors.UnsupportedMediaType)
 CONFLICT = Group.of("IdempotencyConflict", errors.IdempotencyConflict)
+WEBHOOKS_FULL = Group.of("WebhooksFull", errors.WebhooksFull)
 BODY_TOO_LARGE = Group.of("BodyTooLarge", errors.BodyTooLarge)
 UPLOAD_TOO_LARGE = Group.of("UploadTooLarge", errors.BodyTooLarge, errors.UploadsFull)
 RANGE_INVALID = Group.of("RangeInvalid", errors.RangeInvalid)
@@ -148,9 +152,11 @@ GROUPS = (
     UNKNOWN_PATH,
     UNKNOWN_MODEL,
     UNKNOWN_REQUEST,
+    UNKNOWN_WEBHOOK,
     LINK_EXPIRED,
     METHOD_NOT_ALLOWED,
     UNSUPPORTED,
+    WEBHOOKS_FULL,
     UPLOAD_TOO_LARGE,
     RANGE_INVALID,
     JOB_FAILED,

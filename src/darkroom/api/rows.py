@@ -41,9 +41,9 @@ def request_row(job: Job, at: Addresses) -> dict[str, Any]:
         "request_body": asked(job.edit),
         "generation_url": _picture(job, at),
         "latency_ms": None if job.total_time_s is None else round(job.total_time_s * 1000),
-        "model_created": _time(job.created_at),
-        "model_ended": _time(job.ended_at),
-        "expires_at": _time(job.expires_at),
+        "model_created": timestamp(job.created_at),
+        "model_ended": timestamp(job.ended_at),
+        "expires_at": timestamp(job.expires_at),
         **(failure_of(job) if job.failure else {"error": None}),
     }
 
@@ -86,5 +86,6 @@ def _public(url: str | None, otherwise: str = INLINE) -> str:
     return otherwise if url is None else urlsplit(url)._replace(query="", fragment="").geturl()
 
 
-def _time(seconds: float | None) -> str | None:
+def timestamp(seconds: float | None) -> str | None:
+    """RFC 3339, in UTC. seconds: since the epoch."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -8,10 +8,12 @@ from darkroom.api.answers import RESOLVE
 from darkroom.api.history import MOST_PER_PAGE
 from darkroom.api.refusals import ENGINE_GONE, JOB_FAILED
 from darkroom.api.rows import INLINE, Status
+from darkroom.api.webhooks import ADDED, ENDED, EVENT, ID_OF, MOST_LOGGED, TYPES, UPDATED, URL
 from darkroom.catalogue.parameter import Kind
 from darkroom.edit import ImageFormat
 from darkroom.job import Stage, State
 from darkroom.uploads import FIELD, MAX_FILES
+from darkroom.webhook import EventType, Outcome
 from darkroom.worker.supervisor import Readiness
 
 Schema = dict[str, Any]
@@ -38,7 +40,7 @@ def ref(name: str) -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """components/schemas, but for the models' requests and errors."""
-    return _requests() | _pictures() | _history() | _metrics() | _account() | _health()
+    return _requests() | _pictures() | _history() | _webhooks() | _metrics() | _account() | _health()
 
 
 def _requests() -> dict[str, Schema]:
@@ -213,6 +215,52 @@ def _rows(name: str) -> Schema:
         per_page={"type": "integer", "minimum": 1, "maximum": MOST_PER_PAGE, "description": "Rows a full page has."},
         total=count | {"description": "How many rows there are on all pages."},
         total_pages=count | {"description": "How many pages there are."},
+    )
+
+
+def _webhooks() -> dict[str, Schema]:
+    types: Schema = {"type": "array", "items": {"type": "string", "enum": [*EventType]}, "minItems": 1}
+    event = _record(**{TYPES: types | {"description": "What it is told of."}})
+    told: dict[str, Schema] = {
+        URL: _url("Where messages are sent, by POST."),
+        EVENT: event | {"additionalProperties": False},
+    }
+    which = {ID_OF: _text("The webhook's id.")}
+    return {
+        "WebhookAddition": _record(**told) | {"additionalProperties": False},
+        "WebhookUpdate": _record(**which, **told) | {"additionalProperties": False},
+        "Webhook": _record(
+            **which,
+            **told,
+            is_active={"type": "boolean", "description": "Whether messages are sent to it."},
+            secret={"type": "string", "pattern": "^whsec_", "description": "What its messages are signed with."},
+            created_at={"type": "string", "format": "date-time", "description": "When it was added."},
+        ),
+        "WebhookChanged": _record(message=_one_of("For people.", ADDED, UPDATED, ENDED), webhook=ref("Webhook")),
+        "Webhooks": _record(webhooks={"type": "array", "items": ref("Webhook")}),
+        "Dispatch": _record(
+            message_id=_text("The message's id, which its header webhook-id has."),
+            request_id=_id(),
+            event_type=_one_of("What it tells of.", *EventType),
+            status=_one_of("PENDING while it is to be sent, or sent again.", *Outcome),
+            attempts={"type": "integer", "minimum": 0, "description": "How often it was sent."},
+            response_code={"type": ["integer", "null"], "description": "The HTTP status of the latest answer."},
+            error={"type": ["string", "null"], "description": "What was wrong with the latest attempt."},
+            created_at={"type": "string", "format": "date-time", "description": "When the request ended."},
+            sent_at=_time("When it was sent, the latest time."),
+            next_attempt_at=_time("When it may be sent again; null once it will not be."),
+        ),
+        "Dispatches": _record(logs={"type": "array", "items": ref("Dispatch"), "maxItems": MOST_LOGGED}),
+        "CompletedMessage": _message(EventType.COMPLETED, "Result"),
+        "FailedMessage": _message(EventType.FAILED, "Failed"),
+    }
+
+
+def _message(kind: EventType, shape: str) -> Schema:
+    return _record(
+        type=_one_of("What it tells of.", kind),
+        timestamp={"type": "string", "format": "date-time", "description": "When the request ended."},
+        data=ref(shape),
     )
 
 

@@ -157,13 +157,27 @@ class Transport:
                 raise Refused(f"{what} {error}", redirected=first is not None) from None
             redirected, first = first is not None, first or parsed
             sent = {**_HEADERS, **headers, **self._authorization(parsed, first)}
-            async with self._one(parsed, sent, redirected=redirected) as response:
+            async with self._one("GET", parsed, sent, redirected=redirected) as response:
+                if response.status in _TRANSIENT or response.status >= 500:
+                    raise Transient(f"{parsed.host} answered {response.status}")
                 if response.status not in _REDIRECTS:
                     yield Answer(response=response, told=told)
                     return
                 url, what = _target(response), "the address redirects to one that"
                 told |= {name.lower(): value for name, value in response.headers.items()}
         raise Unreachable(f"the address redirects more than {MAX_REDIRECTS} times")
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """The status that the address itself answers with: redirects are not gone after.
+
+        Raises `Refused`, `Unreachable`, `Transient`.
+        """
+        try:
+            parsed = _parse(url, self._allow, max_chars=MAX_URL_CHARS)
+        except _Unfit as error:
+            raise Refused(f"the address {error}", redirected=False) from None
+        async with self._one("POST", parsed, {**_HEADERS, **headers}, body, redirected=False) as response:
+            return response.status
 
     def _authorization(self, url: URL, first: URL) -> dict[str, str]:
         host = url.raw_host or ""
@@ -173,7 +187,7 @@ class Transport:
 
     @asynccontextmanager
     async def _one(
-        self, url: URL, headers: Mapping[str, str], *, redirected: bool
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None, *, redirected: bool
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         # A connector of its own: no connection is shared with another host's request, and none outlives it.
         connector = aiohttp.TCPConnector(
@@ -192,10 +206,8 @@ class Transport:
                     trust_env=False,
                     auto_decompress=False,
                 ) as session,
-                session.get(url, headers=headers, allow_redirects=False) as response,
+                session.request(method, url, data=body, headers=headers, allow_redirects=False) as response,
             ):
-                if response.status in _TRANSIENT or response.status >= 500:
-                    raise Transient(f"{url.host} answered {response.status}")
                 yield response
         except aiohttp.ClientSSLError as error:
             raise Unreachable(f"no secure connection to {url.host} (certificate?)") from error

@@ -6,7 +6,7 @@
 3.  Only the holder of the latest fence can change a running job: every other write raises `LeaseLost` and changes
     nothing.
 4.  An attempt counts when it is claimed and at most `MAX_ATTEMPTS` are made; `give_back` takes its count away again.
-5.  Every transition of a job writes an event.
+5.  Every transition of a job writes an event; its end also the messages to webhooks (see outbox.py).
 6.  Times are the database's: no caller's clock decides when a lease has run out.
 
 Methods block (a few milliseconds at most) and may be called from any thread.
@@ -19,6 +19,7 @@ from typing import Protocol
 
 from darkroom.edit import Edit
 from darkroom.job import Event, Failure, Job, Lease, Progress, Result, State
+from darkroom.ledger.outbox import Outbox
 
 MAX_ATTEMPTS = 3
 
@@ -129,6 +130,8 @@ class Overdue:
 
 
 class Ledger(Protocol):
+    outbox: Outbox
+
     def create_key(
         self,
         *,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from darkroom.edit import Edit
 from darkroom.job import Event, Failure, Job, Progress, Result, Stage, State
 from darkroom.ledger.contract import Key
+from darkroom.webhook import Delivery, EventType, Webhook
 
 
 class Row(Protocol):
@@ -58,6 +59,34 @@ def job_of(row: Row) -> Job:
 
 def event_of(row: Row) -> Event:
     return Event(at=row["at"], kind=row["kind"], attempt=row["attempt"], detail=json.loads(row["detail"]))
+
+
+def webhook_of(row: Row) -> Webhook:
+    return Webhook(
+        id=row["id"],
+        key_id=row["key_id"],
+        url=row["url"],
+        types=tuple(map(EventType, json.loads(row["types"]))),
+        base=row["base"],
+        secret=row["secret"],
+        created_at=row["created_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def delivery_of(row: Row) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        webhook_id=row["webhook_id"],
+        job_id=row["job_id"],
+        type=EventType(row["type"]),
+        attempt=row["attempt"],
+        created_at=row["created_at"],
+        due_at=row["due_at"],
+        sent_at=row["sent_at"],
+        status=row["status"],
+        error=row["error"],
+    )
 
 
 def _progress_of(text: str | None) -> Progress | None:

@@ -39,6 +39,7 @@ from darkroom.ledger.rows import Row, event_of, job_of, key_of, to_json
 from darkroom.ledger.scheduler import AFFINITY, WINDOW, Affinity, Waiting, choose
 from darkroom.ledger.setback import CANCELLED, ending, worker_lost
 from darkroom.ledger.sqlite_file import SqliteFile, Statements
+from darkroom.ledger.sqlite_outbox import SqliteOutbox
 
 MOST_MICRO = 2**63 - 1
 """The largest amount a column holds."""
@@ -62,6 +63,7 @@ class SqliteLedger(Ledger):
         self._retention_s = retention_s
         self._affinity = affinity
         self._file = SqliteFile(path, clock=clock)
+        self.outbox = SqliteOutbox(self._file)
 
     def close(self) -> None:
         self._file.close()
