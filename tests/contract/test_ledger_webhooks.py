@@ -194,6 +194,16 @@ def test_messages_go_with_their_job(ledger, outbox, key, add, clock):
     assert log(outbox, webhook) == []
 
 
+def test_a_revoked_key_is_told_nothing(ledger, outbox, key, add):
+    """Neither of what ended before it was revoked nor of what ends after: it can ask for no result either."""
+    add(key)
+    complete(ledger, key)
+    _, lease = running(ledger, key)
+    ledger.revoke_key(key.name)
+    ledger.complete(lease, RESULT)
+    assert claim(outbox) == []
+
+
 def test_a_key_has_so_many_webhooks(ledger, outbox, key, add):
     """One more is refused; an ended one makes room, and another key has its own."""
     webhooks = [add(key) for _ in range(MOST)]

@@ -1,8 +1,8 @@
 """What the outbox promises: keys' webhooks, and the messages that a ledger owes them.
 
 1.  A message is made by the transaction that ends the job: a job that has ended is told of, whatever is killed when.
-2.  It is sent at least once, and again until its receiver has taken it, the last of `RETRY_S` is over, or its job has
-    expired, with which it goes. Its id tells a receiver what it has had before.
+2.  It is sent at least once, and again until its receiver has taken it, the last of `RETRY_S` is over, its webhook has
+    ended, its key is revoked, or its job has expired, with which it goes. Its id tells a receiver what it has had.
 3.  At most one service sends it at a time: a claim lasts `CLAIM_S`, by the ledger's clock.
 
 Methods block (a few milliseconds at most) and may be called from any thread.

@@ -38,7 +38,8 @@ SELECT * FROM webhooks WHERE id = :id;
 SELECT * FROM deliveries WHERE webhook_id = :webhook_id ORDER BY seq DESC LIMIT :limit;
 
 -- name: due_deliveries
--- Of every webhook that nothing is being sent to, what has been due longest. An expired job is not told of.
+-- Of every webhook that nothing is being sent to, what has been due longest. An expired job is not told of, and who
+-- holds a revoked key, who can ask for no result any more, is told of none.
 SELECT id FROM (
     SELECT
         deliveries.id,
@@ -47,9 +48,12 @@ SELECT id FROM (
         ROW_NUMBER() OVER (
             PARTITION BY deliveries.webhook_id ORDER BY deliveries.due_at, deliveries.seq
         ) AS place
-    FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id
+    FROM deliveries
+    JOIN jobs ON jobs.id = deliveries.job_id
+    JOIN keys ON keys.id = jobs.key_id
     WHERE deliveries.due_at <= clock()
         AND jobs.expires_at > clock()
+        AND keys.revoked_at IS NULL
         AND deliveries.webhook_id NOT IN (SELECT value FROM json_each(:busy))
 )
 WHERE place = 1 ORDER BY due_at, seq LIMIT :limit;
