@@ -143,6 +143,7 @@ class Bench:
             true_cfg_scale=1.0,
             output=Output(format=ImageFormat.PNG, quality=90),
             loras=changes.pop("loras", ()),
+            checkpoint=changes.pop("checkpoint", None),
         )
         self.ledger.accept(Submission(id=job_id, key_id=self.key.id, slug="s", edit=edit, price_micro=10))
         return job_id

@@ -20,6 +20,7 @@ from darkroom.blobs.names import input_name, job_prefixes, upload_name
 from darkroom.catalogue.card import NO_ADAPTER, Card
 from darkroom.catalogue.parameter import Value, nearest, shorten
 from darkroom.checkpoint.declaration import declared
+from darkroom.checkpoint.locate import known_as
 from darkroom.edit import Edit, ImageFormat, LoraRef, Output, PictureRef
 from darkroom.errors import (
     AdapterUnavailable,
@@ -168,6 +169,7 @@ class Admission:
                 loras,
                 fast_steps=self._settings.fast_steps,
                 guidance_scale=declared(self._settings.checkpoint).guidance_scale,
+                checkpoint=known_as(self._settings.checkpoint) if self._settings.checkpoint else None,
             ),
             price_micro=card.price_micro,
             idempotency=checked.idempotency,
@@ -253,9 +255,11 @@ def settle(
     *,
     fast_steps: int = 8,
     guidance_scale: float | None = None,
+    checkpoint: str | None = None,
 ) -> Edit:
     """The edit with every default decided. params: as the card has checked them. fast_steps: of the Lightning LoRA, if
     it is among them: it takes so many, without guidance. guidance_scale: the checkpoint's own default, if it has one.
+    checkpoint: its name.
     """
     sampling = card.fast if card.fast is not None and _is_fast(card, params) else card.quality
     if guidance_scale is not None:
@@ -275,6 +279,7 @@ def settle(
         output=Output(format=ImageFormat(params["image_format"]), quality=params["quality"], base64=params["base64"]),
         loras=loras,
         lightning=lightning,
+        checkpoint=checkpoint,
     )
 
 

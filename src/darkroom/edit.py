@@ -97,7 +97,7 @@ class Edit:
     pictures: one to three, in the prompt's order. aspect_ratio: width and height, or None for the first picture's.
     true_cfg_scale: guidance is on above 1 and with a negative prompt, which a single space already is.
     loras: all applied at once, in any order. lightning: whether steps are spaced as for the LoRAs of that name, which
-    make do with a few.
+    make do with a few. checkpoint: whose edit it is to be, by its name (`locate.known_as`); None: any's.
     """
 
     prompt: str
@@ -110,6 +110,7 @@ class Edit:
     output: Output
     loras: tuple[LoraRef, ...] = ()
     lightning: bool = False
+    checkpoint: str | None = None
 
     @property
     def guided(self) -> bool:

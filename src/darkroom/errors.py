@@ -58,6 +58,7 @@
     │   │   ├── LoraChanged
     │   │   └── LoraNoRoom
     │   ├── JobCancelled
+    │   ├── ModelChanged
     │   ├── OutOfMemory
     │   ├── EngineFailed
     │   └── WorkerLost
@@ -375,6 +376,10 @@ class LoraNoRoom(LoraError):
 
 class JobCancelled(JobError):
     code = "cancelled"
+
+
+class ModelChanged(JobError):
+    code = "model_changed"
 
 
 class OutOfMemory(JobError):

@@ -1,9 +1,9 @@
 """The services on one data folder all make edits with the same checkpoint: each may make any job of the folder's."""
 
 import fcntl
-from pathlib import Path
 from typing import TextIO
 
+from darkroom.checkpoint.locate import known_as
 from darkroom.errors import BadSetting
 from darkroom.settings import Settings
 
@@ -38,6 +38,4 @@ def occupy(settings: Settings) -> TextIO:
 
 
 def _what(settings: Settings) -> str:
-    named = settings.checkpoint or ""
-    checkpoint = str(Path(named).resolve()) if Path(named).is_dir() else named
-    return f"{checkpoint} (tier {settings.quality_tier}, dtype {settings.dtype})"
+    return f"{known_as(settings.checkpoint or '')} (tier {settings.quality_tier}, dtype {settings.dtype})"

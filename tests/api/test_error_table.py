@@ -13,7 +13,15 @@ import pytest
 
 from darkroom.api.errors import INTERNAL_ERROR, status_of
 from darkroom.api.refusals import WHEN
-from darkroom.errors import DarkroomError, EngineFailed, LoraChanged, LoraNotFinite, OutOfMemory, WorkerLost
+from darkroom.errors import (
+    DarkroomError,
+    EngineFailed,
+    LoraChanged,
+    LoraNotFinite,
+    ModelChanged,
+    OutOfMemory,
+    WorkerLost,
+)
 from darkroom.job import Failure, State
 from darkroom.ledger.outbox import MOST
 from darkroom.lora.base import Base
@@ -217,6 +225,7 @@ PROVOKED: Mapping[str, Callable[[World], httpx.Response]] = {
     "lora_changed": lambda w: put_down(w, LoraChanged("lora: another file now")),
     "lora_no_room": in_a_full_store,
     "cancelled": cancelled,
+    "model_changed": lambda w: put_down(w, ModelChanged("Another model now")),
     "out_of_memory": lambda w: put_down(w, OutOfMemory("The device is too small")),
     "engine_failed": lambda w: put_down(w, EngineFailed("The engine failed")),
     "worker_lost": lambda w: put_down(w, WorkerLost("The worker was lost")),

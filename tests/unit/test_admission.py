@@ -131,6 +131,12 @@ class TestSettling:
             output=Output(format=ImageFormat.WEBP, quality=90),
         )
 
+    def test_whose_edit_it_is_is_decided(self, tmp_path):
+        """The checkpoint that is served now, also if another one is when the job's turn comes."""
+        door = Door(tmp_path, checkpoint="Qwen/Qwen-Image-Edit-2509")
+        assert door.edit().checkpoint == "Qwen/Qwen-Image-Edit-2509"
+        door.ledger.close()
+
     @pytest.mark.parametrize(
         ("slug", "params", "steps"),
         [

@@ -55,6 +55,7 @@ WHEN: Mapping[type[errors.DarkroomError], str] = {
     errors.LoraChanged: "A LoRA's file is another one than when the request was accepted, and that one is gone.",
     errors.LoraNoRoom: "The server has no room for a LoRA's file.",
     errors.JobCancelled: "The request was cancelled.",
+    errors.ModelChanged: "The server's model was changed while the request waited: send it again.",
     errors.OutOfMemory: "The device's memory is too small for this request.",
     errors.EngineFailed: "The engine failed on this request.",
     errors.RateLimited: "The key's rate is used up; Retry-After says for how long.",

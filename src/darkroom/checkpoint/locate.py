@@ -26,6 +26,14 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None
 
 
+def known_as(name: str) -> str:
+    """What a checkpoint is called however it was named: nano, its folder's whole path, or its Hugging Face id."""
+    folder = Path(name).expanduser().resolve()
+    if not folder.is_dir():
+        return name
+    return "nano" if folder == NANO.resolve() else str(folder)
+
+
 def locate(name: str, *, fetch: bool = True) -> Path:
     """The folder of the checkpoint `name`: itself a folder, or a Hugging Face id whose files are fetched if need be.
 

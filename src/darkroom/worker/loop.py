@@ -22,9 +22,10 @@ from PIL import Image
 
 from darkroom.blobs.folder import Folder
 from darkroom.blobs.names import result_name
+from darkroom.checkpoint.locate import known_as
 from darkroom.disk import NO_SPACE
 from darkroom.edit import Edit, set_name
-from darkroom.errors import EngineFailed, JobCancelled, JobError, LeaseLost, OutOfMemory
+from darkroom.errors import EngineFailed, JobCancelled, JobError, LeaseLost, ModelChanged, OutOfMemory
 from darkroom.fetch.guard import Fetcher
 from darkroom.job import Failure, Job, Lease, Progress, Result, Stage
 from darkroom.ledger.contract import Ledger
@@ -111,6 +112,7 @@ class Worker:
         self._orders = orders
         self._tell = tell
         self._settings = settings
+        self._checkpoint = known_as(settings.checkpoint or "")
         self._preparer = Preparer(
             blobs=blobs, fetcher=fetcher, adapters=adapters, engine=engine, limits=Limits.of(settings)
         )
@@ -182,6 +184,8 @@ class Worker:
             if not (alone or self._orders.draining or progress.stage == Stage.MERGE):
                 self._ahead.look()
 
+        if job.edit.checkpoint not in (None, self._checkpoint):
+            raise ModelChanged("The server's model was changed while this request waited: send it again")
         enter = partial(self._enter, job, lease)
         enter(Stage.FETCH)
         brought_s = self._arrivals.take(job)

@@ -3,7 +3,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from darkroom.checkpoint.locate import locate
+from darkroom.checkpoint.locate import NANO, known_as, locate
 from darkroom.errors import BadCheckpoint
 
 
@@ -64,3 +64,15 @@ def test_a_failed_fetch_says_what_to_do(error, remedy, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", failing)
     with pytest.raises(BadCheckpoint, match=remedy):
         locate("owner/name")
+
+
+def test_a_checkpoint_has_one_name(tmp_path, monkeypatch):
+    """Whatever path leads to its folder; nano's, wherever the package is; and a Hugging Face id as it is."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "link").symlink_to("model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    named = {known_as(name) for name in ("model", "./link", "~/model", str(tmp_path / "model"))}
+    assert named == {str((tmp_path / "model").resolve())}
+    assert known_as(str(NANO)) == "nano"
+    assert known_as("Qwen/Qwen-Image-Edit-2509") == "Qwen/Qwen-Image-Edit-2509"

@@ -31,6 +31,21 @@ def test_a_job_is_made_kept_and_charged(bench):
     assert bench.ledger.keys()[0].spent_micro == 10
 
 
+def test_a_job_of_another_checkpoint_is_not_made(bench, tmp_path):
+    """It ends FAILED and its price goes back: from this engine it would be another picture. One of this checkpoint is
+    made, by whatever path that was named, and so is one from before checkpoints were noted."""
+    (tmp_path / "model").mkdir()
+    bench.settings = bench.settings.model_copy(update={"checkpoint": f"{tmp_path}/./model"})
+    other, own, old = (bench.submit(checkpoint=name) for name in ("x/y", str(tmp_path / "model"), None))
+    bench.run()
+    assert bench.states(other, own, old) == [State.FAILED, State.COMPLETED, State.COMPLETED]
+    failure = bench.ledger.job(other).failure
+    assert failure.code == "model_changed"
+    assert "send it again" in failure.message
+    assert bench.ledger.keys()[0].spent_micro == 20
+    assert bench.ledger.keys()[0].held_micro == 0
+
+
 def test_a_result_says_how_it_was_made(bench):
     """Seed, model and request id are in the file, unless the operator wants none of it there."""
     job_id = bench.submit()
