@@ -111,6 +111,7 @@ class Admission:
         self._clock = clock
         self._settings = settings
         self._limits = Limits.of(settings)
+        self._checkpoint = known_as(settings.checkpoint)
         self._lightning = f"lightning_{settings.fast_steps}_steps"
 
     async def admit(self, asked: Asked) -> Accepted:
@@ -169,7 +170,7 @@ class Admission:
                 loras,
                 fast_steps=self._settings.fast_steps,
                 guidance_scale=declared(self._settings.checkpoint).guidance_scale,
-                checkpoint=known_as(self._settings.checkpoint) if self._settings.checkpoint else None,
+                checkpoint=self._checkpoint,
             ),
             price_micro=card.price_micro,
             idempotency=checked.idempotency,

@@ -38,4 +38,4 @@ def occupy(settings: Settings) -> TextIO:
 
 
 def _what(settings: Settings) -> str:
-    return f"{known_as(settings.checkpoint or '')} (tier {settings.quality_tier}, dtype {settings.dtype})"
+    return f"{known_as(settings.checkpoint)} (tier {settings.quality_tier}, dtype {settings.dtype})"

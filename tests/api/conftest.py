@@ -74,6 +74,13 @@ def client(node: Node, secret: str) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture
+def fresh(node: Node, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """A key of its own, at a service with an engine."""
+    with node.client(node.new_key(request.node.name)) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def queue(idle: Node) -> Iterator[httpx.Client]:
     with idle.client(idle.new_key("test")) as client:

@@ -23,13 +23,6 @@ RESULT = Result(
 
 
 @pytest.fixture
-def fresh(node: Node, request: pytest.FixtureRequest):
-    """A key of its own, at a service with an engine."""
-    with node.client(node.new_key(request.node.name)) as client:
-        yield client
-
-
-@pytest.fixture
 def waiting(idle: Node, request: pytest.FixtureRequest):
     """A key of its own, at a service where all it submits stays queued."""
     with idle.client(idle.new_key(request.node.name)) as client:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -16,18 +16,12 @@ from darkroom.catalogue import read_catalogue
 from darkroom.ledger import sqlite_outbox
 from darkroom.settings import Settings
 from document import Document
+from ledgers import RESULT
 from serving import PATIENCE_S, Gallery, Letter, Mailbox, Node, run, serving
 
 DOCUMENT = Document(openapi(read_catalogue(), Settings()))
 COMPLETED, FAILED = "request.completed", "request.failed"
 AWAY = "https://shop.example.com/hook"
-
-
-@pytest.fixture
-def fresh(node: Node, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
-    """A key of its own, at a service with an engine."""
-    with node.client(node.new_key(request.node.name)) as client:
-        yield client
 
 
 @pytest.fixture
@@ -172,21 +166,22 @@ def test_a_receiver_that_is_not_there_is_tried_again(fresh: httpx.Client, receiv
     assert row["next_attempt_at"] > row["sent_at"]
 
 
-def test_what_ended_while_no_service_ran_is_told_by_the_next(tiny_checkpoint, tmp_path, receiver, params) -> None:
+def test_what_one_service_has_not_sent_is_sent_by_the_next(tmp_path, receiver: Mailbox, params) -> None:
     """Messages are on disk like jobs. Their links are on `public_url` where there is one."""
     settings = Settings(data=tmp_path, checkpoint="/nowhere", fetch_allow=(receiver.address,))
     with serving(settings) as first:
         secret = first.new_key("test")
         with first.client(secret) as client:
-            webhook = add(client, receiver.url("/later"), FAILED)
+            webhook = add(client, receiver.url("/later"), COMPLETED)
             job = client.post("/v2/qwen-image-edit-plus", json=params).json()["request_id"]
-            first.service._bell.ring_all()
             _cut_off(first)
-            client.delete(f"/v2/requests/{job}")
+            _, lease = first.service.ledger.claim("a worker")
+            first.service.ledger.complete(lease, RESULT)
     assert not [letter for letter in receiver._letters if letter.path == "/later"]
     with serving(settings.model_copy(update={"public_url": "https://images.example.com"})):
         message = opened(receiver.letters("/later", 1)[0], webhook)
     assert message["data"]["request_id"] == job
+    assert message["data"]["output"].startswith("https://images.example.com/files/")
 
 
 def _cut_off(node: Node) -> None:
@@ -194,7 +189,7 @@ def _cut_off(node: Node) -> None:
     node.service.ledger.outbox.claim = lambda **_: []
 
 
-def test_webhooks_are_listed_changed_and_ended(queue: httpx.Client, idle: Node) -> None:
+def test_webhooks_are_listed_changed_and_ended(idle: Node) -> None:
     """Each call answers with the webhook as it is now."""
     with idle.client(idle.new_key("keeper")) as client:
         webhook = add(client, AWAY, COMPLETED)

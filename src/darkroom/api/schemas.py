@@ -161,7 +161,7 @@ def _history() -> dict[str, Schema]:
             "description": "The picture, once there is one: a signed link, good without a key until `expires_at`.",
         },
         "latency_ms": {"type": ["integer", "null"], "minimum": 0, "description": "Milliseconds from submit to end."},
-        "model_created": {"type": "string", "format": "date-time", "description": "When it was submitted."},
+        "model_created": _moment("When it was submitted."),
         "model_ended": _time("When it ended."),
         "expires_at": _time("When it and its picture are forgotten; known once it has ended."),
         "error": {"type": ["string", "null"], "description": "Why it has FAILED, for people."},
@@ -234,7 +234,7 @@ def _webhooks() -> dict[str, Schema]:
             **told,
             is_active={"type": "boolean", "description": "Whether messages are sent to it."},
             secret={"type": "string", "pattern": "^whsec_", "description": "What its messages are signed with."},
-            created_at={"type": "string", "format": "date-time", "description": "When it was added."},
+            created_at=_moment("When it was added."),
         ),
         "WebhookChanged": _record(message=_one_of("For people.", ADDED, UPDATED, ENDED), webhook=ref("Webhook")),
         "Webhooks": _record(webhooks={"type": "array", "items": ref("Webhook")}),
@@ -246,7 +246,7 @@ def _webhooks() -> dict[str, Schema]:
             attempts={"type": "integer", "minimum": 0, "description": "How often it was sent."},
             response_code={"type": ["integer", "null"], "description": "The HTTP status of the latest answer."},
             error={"type": ["string", "null"], "description": "What was wrong with the latest attempt."},
-            created_at={"type": "string", "format": "date-time", "description": "When the request ended."},
+            created_at=_moment("When the request ended."),
             sent_at=_time("When it was sent, the latest time."),
             next_attempt_at=_time("When it may be sent again; null once it will not be."),
         ),
@@ -259,7 +259,7 @@ def _webhooks() -> dict[str, Schema]:
 def _message(kind: EventType, shape: str) -> Schema:
     return _record(
         type=_one_of("What it tells of.", kind),
-        timestamp={"type": "string", "format": "date-time", "description": "When the request ended."},
+        timestamp=_moment("When the request ended."),
         data=ref(shape),
     )
 
@@ -364,8 +364,12 @@ def _url(description: str) -> Schema:
     return {"type": "string", "format": "uri", "description": description}
 
 
+def _moment(description: str) -> Schema:
+    return {"type": "string", "format": "date-time", "description": description}
+
+
 def _time(description: str) -> Schema:
-    return {"type": ["string", "null"], "format": "date-time", "description": description}
+    return _moment(description) | {"type": ["string", "null"]}
 
 
 def _base64() -> Schema:

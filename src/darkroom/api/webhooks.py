@@ -36,14 +36,14 @@ async def listed(service: Serving, key: Caller) -> Response:
 @router.post("/add")
 async def add(request: Request, service: Serving, key: Caller, at: Located) -> Response:
     """Raises `RequestError`, as the next ones do."""
-    _, wanted = await _wanted(request, (URL, EVENT), service, at)
+    wanted = _wanted(await _read(request, (URL, EVENT), service), service, at)
     return _changed(ADDED, await asyncio.to_thread(service.ledger.outbox.add, key.id, **wanted))
 
 
 @router.post("/update")
 async def update(request: Request, service: Serving, key: Caller, at: Located) -> Response:
-    params, wanted = await _wanted(request, (ID_OF, URL, EVENT), service, at)
-    webhook_id = _text(params, ID_OF)
+    params = await _read(request, (ID_OF, URL, EVENT), service)
+    wanted, webhook_id = _wanted(params, service, at), _text(params, ID_OF)
     return _changed(UPDATED, await asyncio.to_thread(service.ledger.outbox.update, webhook_id, key_id=key.id, **wanted))
 
 
@@ -96,16 +96,18 @@ def _asked(request: Request) -> str:
     return webhook_id
 
 
-async def _wanted(
-    request: Request, names: Sequence[str], service: Service, at: Addresses
-) -> tuple[Mapping[str, object], dict[str, Any]]:
-    """The body's parameters, and what the outbox is to be told of the webhook."""
+async def _read(request: Request, names: Sequence[str], service: Service) -> Mapping[str, object]:
     params = await read_json(request, max_bytes=service.settings.max_body_bytes)
     for name in params:
         check_name(name, names)
+    return params
+
+
+def _wanted(params: Mapping[str, object], service: Service, at: Addresses) -> dict[str, Any]:
+    """What the outbox is to be told of the webhook."""
     url = _text(params, URL)
     check_address(url, field=URL, allow=service.settings.fetch_allow)
-    return params, {"url": url, "types": _types(params.get(EVENT)), "base": at.base}
+    return {"url": url, "types": _types(params.get(EVENT)), "base": at.base}
 
 
 def _text(params: Mapping[str, object], name: str) -> str:

@@ -26,8 +26,10 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None
 
 
-def known_as(name: str) -> str:
+def known_as(name: str | None) -> str | None:
     """What a checkpoint is called however it was named: nano, its folder's whole path, or its Hugging Face id."""
+    if name is None:
+        return None
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         return name

@@ -148,14 +148,12 @@ class Transport:
 
         Raises `Refused`, `Unreachable`, `Transient`, the last one also while the body is read.
         """
-        what, told = "the address", dict[str, str]()
+        told = dict[str, str]()
         first: URL | None = None
         for _ in range(MAX_REDIRECTS + 1):
-            try:
-                parsed = _parse(url, self._allow, max_chars=MAX_TARGET_CHARS if first else MAX_URL_CHARS)
-            except _Unfit as error:
-                raise Refused(f"{what} {error}", redirected=first is not None) from None
-            redirected, first = first is not None, first or parsed
+            redirected = first is not None
+            parsed = self._fit(url, redirected=redirected)
+            first = first or parsed
             sent = {**_HEADERS, **headers, **self._authorization(parsed, first)}
             async with self._one("GET", parsed, sent, redirected=redirected) as response:
                 if response.status in _TRANSIENT or response.status >= 500:
@@ -163,7 +161,7 @@ class Transport:
                 if response.status not in _REDIRECTS:
                     yield Answer(response=response, told=told)
                     return
-                url, what = _target(response), "the address redirects to one that"
+                url = _target(response)
                 told |= {name.lower(): value for name, value in response.headers.items()}
         raise Unreachable(f"the address redirects more than {MAX_REDIRECTS} times")
 
@@ -172,12 +170,17 @@ class Transport:
 
         Raises `Refused`, `Unreachable`, `Transient`.
         """
-        try:
-            parsed = _parse(url, self._allow, max_chars=MAX_URL_CHARS)
-        except _Unfit as error:
-            raise Refused(f"the address {error}", redirected=False) from None
+        parsed = self._fit(url, redirected=False)
         async with self._one("POST", parsed, {**_HEADERS, **headers}, body, redirected=False) as response:
             return response.status
+
+    def _fit(self, url: str, *, redirected: bool) -> URL:
+        """Raises `Refused`."""
+        try:
+            return _parse(url, self._allow, max_chars=MAX_TARGET_CHARS if redirected else MAX_URL_CHARS)
+        except _Unfit as error:
+            what = "the address redirects to one that" if redirected else "the address"
+            raise Refused(f"{what} {error}", redirected=redirected) from None
 
     def _authorization(self, url: URL, first: URL) -> dict[str, str]:
         host = url.raw_host or ""

@@ -65,7 +65,7 @@ class SqliteOutbox(Outbox):
             return [(delivery_of(row), webhook_of(sql.one("webhook", id=row["webhook_id"]))) for row in claimed]
 
     def note(self, delivery: Delivery, *, status: int | None, error: str | None) -> None:
-        later = RETRY_S[delivery.attempt - 1 : delivery.attempt] if error else ()
+        again = error is not None and delivery.attempt <= len(RETRY_S)
         with self._file.transaction(durable=False) as sql:
             sql.all(
                 "note_delivery",
@@ -73,7 +73,7 @@ class SqliteOutbox(Outbox):
                 attempt=delivery.attempt,
                 status=status,
                 error=error,
-                again_s=next(iter(later), None),
+                again_s=RETRY_S[delivery.attempt - 1] if again else None,
             )
 
 

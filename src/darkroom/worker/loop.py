@@ -112,7 +112,7 @@ class Worker:
         self._orders = orders
         self._tell = tell
         self._settings = settings
-        self._checkpoint = known_as(settings.checkpoint or "")
+        self._checkpoint = known_as(settings.checkpoint)
         self._preparer = Preparer(
             blobs=blobs, fetcher=fetcher, adapters=adapters, engine=engine, limits=Limits.of(settings)
         )
